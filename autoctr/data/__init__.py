@@ -1,0 +1,1 @@
+"""Tables in, encoded arrays out. Knows no network."""

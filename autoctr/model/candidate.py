@@ -1,0 +1,174 @@
+"""A candidate: one point of the joint space, and the only thing search, model, training and export exchange."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from autoctr.model.architecture import Architecture
+
+MAXIMUM_RANK = 64
+MAXIMUM_SPARSITY = 0.9
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One point of the joint space.
+
+    A part is switched off by its value (``rank`` 0, ``sparsity`` 0), never by leaving a field out.
+
+    Network
+        embedding: numbers per embedding row.
+        width: width h of every node; 0 takes the concatenated fields as they are, without a projection.
+        blocks: fusion blocks K, each a cross and a deep component.
+        cross: ``vector`` (DCN) or ``matrix`` (DCN-v2).
+        norm: ``none`` or ``batch`` normalisation inside the deep components.
+    Fusion (OptFusion, arXiv 2411.15731)
+        architecture: ``learn`` runs the one-shot supernet, ``inherit`` changes one connection or operator of the best
+            network so far, ``parallel`` / ``stacked`` / ``full`` are fixed wirings.
+        wiring: the discrete architecture itself, once it is known.
+        architecture_rate: Adam step size of gates and operators.
+        warmup: share of the supernet's steps before gates and operators move.
+        alternating: learn gates and operators on held-out training rows instead of the weights' batch.
+        readout: ``hard`` (best operator), ``soft`` (frozen mixture) or ``drop`` (remove what costs no validation).
+        search_epochs: passes over the training rows in the supernet.
+        retrain: start the discrete network from ``scratch`` or from the ``supernet``'s weights.
+    Sparsity (AdaSparse, arXiv 2206.13108)
+        sparsity: wanted share of closed neurons at a domain of middling size; 0 = off.
+        sparsity_tilt: the largest domain gets 2^tilt times as much (see :func:`spread`).
+        sparsity_form: ``fusion``, ``binarization`` or ``scaling`` (which closes nothing).
+        pruner_input: ``both`` (neurons and domain) or ``domain`` (static masks).
+    Adaptation (MLoRA, arXiv 2408.08913)
+        rank: LoRA rank at a domain of middling size; 0 = off.
+        rank_tilt: the largest domain gets 2^tilt times as much.
+    Training
+        learning_rate: Adam step size of dense weights; embedding_rate multiplies it for embedding rows.
+        weight_decay: decoupled, dense weights. embedding_l2: added to the gradient of the rows a batch touches.
+        dropout: share of zeroed neurons after each deep component; embedding_dropout after the embedding.
+        batch: rows per step. epochs: most passes over the training rows in the final fit.
+    """
+
+    embedding: int = 16
+    width: int = 128
+    blocks: int = 2
+    cross: Literal["vector", "matrix"] = "matrix"
+    norm: Literal["none", "batch"] = "none"
+    architecture: Literal["learn", "inherit", "parallel", "stacked", "full"] = "parallel"
+    wiring: Architecture | None = None
+    architecture_rate: float = 0.03
+    warmup: float = 0.25
+    alternating: bool = False
+    readout: Literal["hard", "soft", "drop"] = "hard"
+    search_epochs: float = 1.0
+    retrain: Literal["scratch", "supernet"] = "scratch"
+    sparsity: float = 0.0
+    sparsity_tilt: float = 0.0
+    sparsity_form: Literal["fusion", "binarization", "scaling"] = "fusion"
+    pruner_input: Literal["both", "domain"] = "both"
+    rank: int = 0
+    rank_tilt: float = 0.0
+    learning_rate: float = 1e-3
+    embedding_rate: float = 1.0
+    weight_decay: float = 1e-6
+    embedding_l2: float = 1e-6
+    dropout: float = 0.2
+    embedding_dropout: float = 0.0
+    batch: int = 4096
+    epochs: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}; legal is {low:g} to {high:g}")
+        hints = get_type_hints(type(self))
+        for name, hint in hints.items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; legal is one of {', '.join(get_args(hint))}")
+        if self.wiring is not None and self.wiring.blocks != self.blocks:
+            raise ValueError(f"blocks is {self.blocks}, the wiring has {self.wiring.blocks}")
+
+    def replace(self, **changes: Any) -> Candidate:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        value = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        value["wiring"] = None if self.wiring is None else self.wiring.to_dict()
+        return value
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Candidate:
+        """Inverse of :meth:`to_dict`."""
+        wiring = value.get("wiring")
+        return cls(**{**value, "wiring": None if wiring is None else Architecture.from_dict(wiring)})
+
+    def canonical(self) -> str:
+        """One string per distinct candidate: JSON with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "embedding": (1, 1024),
+    "width": (0, 8192),
+    "blocks": (1, 12),
+    "architecture_rate": (0, 10),
+    "warmup": (0, 1),
+    "search_epochs": (0, 1000),
+    "sparsity": (0, MAXIMUM_SPARSITY),
+    "sparsity_tilt": (-8, 8),
+    "rank": (0, MAXIMUM_RANK),
+    "rank_tilt": (-8, 8),
+    "learning_rate": (0, 10),
+    "embedding_rate": (0, 1000),
+    "weight_decay": (0, 10),
+    "embedding_l2": (0, 10),
+    "dropout": (0, 0.95),
+    "embedding_dropout": (0, 0.95),
+    "batch": (1, 1 << 24),
+    "epochs": (1, 10_000),
+    "seed": (0, (1 << 63) - 1),
+}
+
+
+def field_kinds() -> dict[str, tuple[type, tuple[str, ...]]]:
+    """Fields a search space may vary: name -> (type, legal words of a choice or an empty tuple)."""
+    kinds: dict[str, tuple[type, tuple[str, ...]]] = {}
+    for name, hint in get_type_hints(Candidate).items():
+        if get_origin(hint) is Literal:
+            kinds[name] = (str, get_args(hint))
+        elif hint in (int, float, bool):
+            kinds[name] = (typing.cast(type, hint), ())
+        else:
+            assert get_origin(hint) is types.UnionType
+    return kinds
+
+
+def spread(domain_rows: Sequence[int]) -> list[float]:
+    """Where each domain lies between poor and rich: centred log rows, the farthest at distance 1."""
+    if len(set(domain_rows)) == 1:
+        return [0.0] * len(domain_rows)
+    logs = [math.log(max(rows, 1)) for rows in domain_rows]
+    centre = sum(logs) / len(logs)
+    reach = max(abs(value - centre) for value in logs)
+    return [(value - centre) / reach for value in logs]
+
+
+def ranks(candidate: Candidate, domain_rows: Sequence[int]) -> list[int]:
+    """LoRA rank of every domain: ``rank`` * 2^(tilt * spread), rounded, within 0..64. All 0 when ``rank`` is 0."""
+    return [
+        min(MAXIMUM_RANK, math.floor(candidate.rank * 2 ** (candidate.rank_tilt * s) + 0.5))
+        for s in spread(domain_rows)
+    ]
+
+
+def sparsities(candidate: Candidate, domain_rows: Sequence[int]) -> list[float]:
+    """Wanted share of closed neurons of every domain: ``sparsity`` * 2^(tilt * spread), within 0..0.9."""
+    return [min(MAXIMUM_SPARSITY, candidate.sparsity * 2 ** (candidate.sparsity_tilt * s)) for s in spread(domain_rows)]

@@ -1,0 +1,178 @@
+"""The one-shot search of OptFusion (arXiv 2411.15731): weights, gates and operators learned in one supernet."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from autoctr.data.dataset import Dataset
+from autoctr.model.architecture import OPERATORS, Architecture, Node, consumers, one_hot
+from autoctr.model.candidate import Candidate
+from autoctr.model.gates import open_gates
+from autoctr.model.network import Batch
+from autoctr.training.checkpoint import frozen_tables
+from autoctr.training.cohort import Cohort
+from autoctr.training.fit import OutOfTime, Splits, ramp_rows, score_members
+from autoctr.training.metrics import log_loss
+from autoctr.training.rows import ResidentRows
+
+HELD_OUT = 0.2
+DROP_ROWS = 16_384
+DROP_TOLERANCE = 1e-5
+
+#: Fields the supernet depends on. Training settings are fixed at their defaults, so that equal genes share one run.
+SUPERNET_FIELDS = (
+    "embedding", "width", "blocks", "cross", "norm", "architecture_rate", "warmup", "alternating", "search_epochs",
+    "sparsity", "sparsity_tilt", "sparsity_form", "pruner_input", "rank", "rank_tilt", "batch",
+)  # fmt: skip
+
+
+def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
+    """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
+    genes = {name: getattr(candidate, name) for name in SUPERNET_FIELDS}
+    return Candidate(**genes, architecture="learn", seed=seed)
+
+
+def search_rows(candidate: Candidate, train_rows: int) -> int:
+    """Training rows that the supernet visits."""
+    return math.ceil(candidate.search_epochs * train_rows)
+
+
+def train_supernet(
+    candidate: Candidate,
+    splits: Splits,
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    deadline: float = math.inf,
+) -> Cohort:
+    """Train a supernet for ``candidate.search_epochs`` passes.
+
+    Gates and operators rest for the first ``warmup`` share of the rows. Then they move on the weights' own batch
+    (the paper), or, if ``alternating``, on batches of a fifth of the training rows that the weights never see.
+
+    Raises:
+        OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+    """
+    train = splits.train
+    cohort = Cohort(dataset.statistics, [candidate], frozen_tables(dataset), ramp=ramp_rows(len(train)), device=device)
+    total = search_rows(candidate, len(train))
+    held_out = _held_out(train, seed) if candidate.alternating else None
+    weighed = None if held_out is None else ~held_out
+    wiring_batches = None if held_out is None else _passes(train, seed + 1, candidate.batch, held_out)
+    for batch in _passes(train, seed, candidate.batch, weighed):
+        if cohort.rows >= total:
+            break
+        if time.monotonic() > deadline:
+            raise OutOfTime
+        moving = cohort.rows >= candidate.warmup * total
+        cohort.step(batch, wire=moving and wiring_batches is None)
+        if moving and wiring_batches is not None:
+            cohort.step(next(wiring_batches), wire=True, weigh=False)
+    return cohort
+
+
+def _held_out(train: ResidentRows, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(len(train), generator=generator) < HELD_OUT).to(train.device)
+
+
+def _passes(train: ResidentRows, seed: int, batch: int, chosen: Tensor | None) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from train.batches(seed, epoch, batch, chosen)
+
+
+def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Dataset) -> Architecture:
+    """The discrete architecture of a trained supernet of one member.
+
+    ``hard`` takes the open gates and each node's heaviest operator, ``soft`` keeps the operators' mixture, and
+    ``drop`` keeps at each node the operator, and then only the connections, whose loss costs validation.
+    """
+    views = supernet.network.architecture.views(supernet.architecture)
+    soft = []
+    for name in consumers(candidate.blocks):
+        flags = tuple(bool(flag) for flag in open_gates(views[f"{name}.gates"][0]).tolist())
+        shares = views[f"{name}.operators"][0].double().softmax(-1).tolist()
+        soft.append(Node(flags, (shares[0], shares[1], shares[2], shares[3])))
+    mixture = Architecture(tuple(soft))
+    if candidate.readout == "soft":
+        return mixture
+    if candidate.readout == "hard":
+        return Architecture(tuple(Node(n.open, one_hot(n.operators.index(max(n.operators)))) for n in mixture.nodes))
+    return _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset)
+
+
+def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset: Dataset) -> Architecture:
+    """Greedy removal by measured validation loss, node by node from the output backwards.
+
+    An operator's worth is the loss when it alone stays at its node. Then connections close one after another,
+    as long as the loss does not rise by more than 1e-5.
+    """
+
+    def loss(architecture: Architecture) -> float:
+        logits = discretise(supernet, architecture, dataset).logits(valid)
+        return float(log_loss(logits[0], valid.labels))
+
+    current = mixture
+    for position in range(len(mixture.nodes) - 1, -1, -1):
+        if position < len(mixture.nodes) - 1 and position + 2 not in current.live():
+            continue
+        node = current.nodes[position]
+        options = [current.with_node(position, Node(node.open, one_hot(o))) for o in range(len(OPERATORS))]
+        losses = [loss(option) for option in options]
+        lowest = min(losses)
+        current = options[losses.index(lowest)]
+        for u in range(len(node.open)):
+            node = current.nodes[position]
+            flags = tuple(is_open and v != u for v, is_open in enumerate(node.open))
+            if not node.open[u] or not any(flags):
+                continue
+            option = current.with_node(position, Node(flags, node.operators))
+            after = loss(option)
+            if after <= lowest + DROP_TOLERANCE:
+                current, lowest = option, min(after, lowest)
+    return Architecture(tuple(n if n.hard else Node(n.open, one_hot(0)) for n in current.nodes))
+
+
+def discretise(
+    supernet: Cohort, architecture: Architecture, dataset: Dataset, candidate: Candidate | None = None
+) -> Cohort:
+    """The discrete network with the supernet's weights, as a fresh cohort.
+
+    Args:
+        candidate: whose settings the discrete network takes; the supernet's own by default.
+    """
+    member = (candidate or supernet.network.candidates[0]).replace(wiring=architecture, blocks=architecture.blocks)
+    network = supernet.network
+    cohort = Cohort(
+        dataset.statistics,
+        [member],
+        frozen_tables(dataset),
+        ramp=supernet.ramp,
+        device=network.device,
+        dtype=network.dtype,
+        start=(network.layout, supernet.weights()),
+    )
+    cohort.rows = supernet.rows
+    return cohort
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """Validation metrics of the relaxed supernet and of its discrete form with the same weights."""
+
+    relaxed: float
+    discrete: float
+
+
+def discretisation_gap(supernet: Cohort, discrete: Cohort, splits: Splits, dataset: Dataset, metric: str) -> Gap:
+    """How much the read-out costs before any retraining."""
+    relaxed, masked = (score_members(cohort, splits.valid, dataset)[0].value(metric) for cohort in (supernet, discrete))
+    return Gap(relaxed, masked)

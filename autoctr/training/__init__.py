@@ -1,0 +1,1 @@
+"""Batches, optimisers, metrics and the fit of a cohort. Knows no database."""

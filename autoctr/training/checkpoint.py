@@ -1,0 +1,74 @@
+"""One trained member on disk: a safetensors file with its candidate in the header. No pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from autoctr.atomic import replacing
+from autoctr.data.dataset import Dataset
+from autoctr.errors import UserError
+from autoctr.model.candidate import Candidate
+from autoctr.model.network import Network
+from autoctr.training.cohort import Cohort, Weights
+from autoctr.training.fit import ramp_rows
+
+
+def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
+    """The dataset's side tables as tensors."""
+    return {name: torch.from_numpy(table.copy()) for name, table in dataset.tables.items()}
+
+
+def save(path: Path, network: Network, weights: Weights) -> None:
+    """Write the only member of ``network`` to ``path``, whole or not at all."""
+    named = {f"dense.{name}": view[0] for name, view in network.layout.views(weights.flat).items()}
+    named |= {f"wiring.{name}": view[0] for name, view in network.architecture.views(weights.architecture).items()}
+    named |= {"embedding": weights.table[:, 0], "running": weights.running[0]}
+    header = {"candidate": network.candidates[0].canonical(), "progress": repr(weights.progress)}
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in named.items()}, temporary, metadata=header)
+
+
+def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Cohort:
+    """A cohort of the one member that ``path`` holds.
+
+    Raises:
+        UserError: if the file is missing, damaged, or of another network than its header says.
+    """
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            header = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        candidate = Candidate.from_dict(json.loads(header["candidate"]))
+        return restore(candidate, tensors, float(header["progress"]), dataset, device)
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is not a whole checkpoint ({error}); run the trial again") from error
+
+
+def restore(
+    candidate: Candidate,
+    tensors: dict[str, Tensor],
+    progress: float,
+    dataset: Dataset,
+    device: torch.device | str,
+) -> Cohort:
+    """A cohort of one member with the given named weights."""
+    statistics = dataset.statistics
+    ramp = ramp_rows(len(dataset.train))
+    cohort = Cohort(statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device)
+    network = cohort.network
+    for prefix, layout, flat in (
+        ("dense", network.layout, cohort.flat),
+        ("wiring", network.architecture, cohort.architecture),
+    ):
+        for name, view in layout.views(flat).items():
+            view[0].copy_(tensors[f"{prefix}.{name}"])
+    cohort.table[:, 0].copy_(tensors["embedding"])
+    cohort.running[0].copy_(tensors["running"])
+    cohort.rows = round(progress * ramp)
+    return cohort

@@ -1,0 +1,180 @@
+"""A cohort in training: the weights of K members, their optimisers, and one step for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from autoctr.data.statistics import Statistics
+from autoctr.model.candidate import Candidate
+from autoctr.model.embedding import initial_table
+from autoctr.model.network import Batch, Network
+from autoctr.model.parameters import Layout, transfer
+from autoctr.training.optimiser import DenseAdam, RowAdam
+from autoctr.training.rows import ResidentRows
+
+SCORING_ROWS = 16_384
+
+
+@dataclasses.dataclass
+class Weights:
+    """Everything that makes a trained cohort: dense [K, P], table [V, K, E], running [K, S], architecture [K, A].
+
+    ``progress`` is the share of the sparsity ramp that was done, which fixes the pruners' steepness.
+    """
+
+    flat: Tensor
+    table: Tensor
+    running: Tensor
+    architecture: Tensor
+    progress: float
+
+    def copy(self) -> Weights:
+        """A copy that later training does not change."""
+        tensors = (self.flat, self.table, self.running, self.architecture)
+        return Weights(*(tensor.clone() for tensor in tensors), progress=self.progress)
+
+
+class Cohort:
+    """K members, their weights and optimisers.
+
+    Args:
+        statistics: of the dataset.
+        candidates: the members.
+        tables: frozen vectors of each vector field.
+        ramp: rows over which sparsity is ramped up.
+        start: a layout and weights to start from where names and shapes match (a supernet's), else fresh ones.
+    """
+
+    def __init__(
+        self,
+        statistics: Statistics,
+        candidates: Sequence[Candidate],
+        tables: Mapping[str, Tensor],
+        *,
+        ramp: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        start: tuple[Layout, Weights] | None = None,
+    ) -> None:
+        self.network = Network(statistics, candidates, tables, dtype=dtype, device=device)
+        self.ramp = max(ramp, 1)
+        self.steps = self.rows = 0
+        device = self.network.device
+        seeds = [candidate.seed for candidate in candidates]
+        self.flat = self.network.layout.initial(seeds).to(device, dtype)
+        if start is None:
+            self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
+        else:
+            self.table = start[1].table.to(device, dtype).clone()
+            transfer(start[0], start[1].flat.to(device, dtype), self.network.layout, self.flat)
+        self.running = self.network.initial_running()
+        self.architecture = (
+            self.network.architecture.initial(seeds).to(device, dtype)
+            if self.network.relaxed
+            else (torch.zeros(len(candidates), 0, device=device, dtype=dtype))
+        )
+        rates = [candidate.learning_rate for candidate in candidates]
+        row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]
+
+        def tensor(values: list[float]) -> Tensor:
+            return torch.tensor(values, device=device, dtype=dtype)
+
+        decayed = self.network.layout.decayed().to(device, dtype)
+        self.dense = DenseAdam(self.flat, tensor(rates), tensor([c.weight_decay for c in candidates]), decayed)
+        self.sparse = RowAdam(self.table, tensor(row_rates), tensor([c.embedding_l2 for c in candidates]))
+        nothing = torch.zeros_like(tensor(rates))
+        self.wiring = DenseAdam(
+            self.architecture, tensor([c.architecture_rate for c in candidates]), nothing, torch.zeros(0)
+        )
+        self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
+
+    @property
+    def progress(self) -> float:
+        """Share of the sparsity ramp that is done."""
+        return min(self.rows / self.ramp, 1.0)
+
+    def distinct(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Distinct embedding rows [U] of ``ids``, and where each id lies among them (the shape of ``ids``).
+
+        Marks instead of sorting: the last occurrence of an id stands for it.
+        """
+        flat = ids.reshape(-1)
+        numbers = torch.arange(len(flat), dtype=torch.int32, device=flat.device)
+        self._marks[flat] = numbers
+        last = self._marks[flat]
+        leads = last == numbers
+        place = leads.cumsum(0, dtype=torch.int32) - 1
+        return flat[leads].long(), place[last].view(ids.shape)
+
+    def step(self, batch: Batch, *, wire: bool = False, weigh: bool = True) -> Tensor:
+        """One training step.
+
+        Args:
+            batch: rows sorted by domain.
+            wire: move gates and operators. weigh: move weights and embeddings.
+
+        Returns: each member's loss before the step, [K].
+        """
+        rows, positions = self.distinct(batch.ids)
+        values = self.table[rows].requires_grad_()
+        flat = self.flat.detach().requires_grad_()
+        architecture = self.architecture.detach().requires_grad_() if self.network.relaxed else None
+        if weigh:
+            self.steps += 1
+            self.rows += len(batch)
+        result = self.network.forward(
+            flat,
+            values,
+            positions,
+            batch,
+            architecture=architecture,
+            running=self.running,
+            step=self.steps,
+            progress=self.progress,
+        )
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(
+            result.logits, batch.labels.expand_as(result.logits), reduction="none"
+        ).mean((1, 2))
+        if result.penalty is not None:
+            losses = losses + result.penalty
+        leaves = [flat, values] if architecture is None else [flat, values, architecture]
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+        with torch.no_grad():
+            if wire:
+                self.wired = getattr(self, "wired", 0) + 1
+                self.wiring.step(self.architecture, gradients[2], self.wired)
+            if weigh:
+                self.dense.step(self.flat, gradients[0], self.steps)
+                self.sparse.step(self.table, rows, values.detach(), gradients[1], self.steps)
+        return losses.detach()
+
+    def logits(self, rows: ResidentRows) -> Tensor:
+        """Scores of every row, in the order of ``rows``: [K, N, tasks]."""
+        network = self.network
+        out = torch.empty(
+            network.members,
+            len(rows),
+            len(network.statistics.tasks),
+            dtype=network.dtype,
+            device=network.device,
+        )
+        with torch.inference_mode():
+            for numbers, batch in rows.chunks(SCORING_ROWS):
+                out[:, numbers] = network.forward(
+                    self.flat,
+                    self.table,
+                    batch.ids,
+                    batch,
+                    architecture=self.architecture if network.relaxed else None,
+                    running=self.running,
+                    progress=self.progress,
+                ).logits
+        return out
+
+    def weights(self) -> Weights:
+        """The present weights (shared with the cohort; copy them to keep them)."""
+        return Weights(self.flat, self.table, self.running, self.architecture, self.progress)

@@ -1,0 +1,128 @@
+"""Training a cohort to its end: passes over the rows, scores at rungs, early stopping, the best weights kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+
+from autoctr.data.dataset import Dataset
+from autoctr.training.cohort import Cohort, Weights
+from autoctr.training.metrics import Scores, score
+from autoctr.training.rows import ResidentRows
+
+
+class OutOfTime(Exception):
+    """The deadline passed before the first score."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """A scoring of one member: rows visited so far (over all stages), its scores, and training speed in rows/s."""
+
+    rows: int
+    scores: Scores
+    speed: float
+
+
+@dataclasses.dataclass
+class Fitted:
+    """One member after its fit: the weights of its best rung and every rung's scores."""
+
+    weights: Weights
+    best: Scores
+    rungs: list[Rung]
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """Training and validation rows on the device."""
+
+    train: ResidentRows
+    valid: ResidentRows
+
+
+def rung_rows(train_rows: int) -> int:
+    """Training rows between two scores: a pass over the data, or 4 million rows where a pass is longer."""
+    return min(train_rows, 4_000_000)
+
+
+def ramp_rows(train_rows: int) -> int:
+    """Training rows over which sparsity is ramped up: one pass. Independent of where a fit ends."""
+    return train_rows
+
+
+def score_members(cohort: Cohort, rows: ResidentRows, dataset: Dataset, task: int = 0) -> list[Scores]:
+    """Metrics of every member on ``rows`` for one task."""
+    logits = cohort.logits(rows)
+    names = dataset.statistics.domains
+    return [score(member[:, task], rows.labels[:, task], rows.domain, names, rows.user) for member in logits]
+
+
+def fit(
+    cohort: Cohort,
+    splits: Splits,
+    dataset: Dataset,
+    *,
+    metric: str,
+    seed: int,
+    epochs: float,
+    patience: int = 2,
+    visited: int = 0,
+    deadline: float = math.inf,
+    on_rung: Callable[[Rung], bool] = lambda rung: True,
+) -> Fitted:
+    """Train one member's discrete network until it stops improving.
+
+    Args:
+        metric: chooses the best rung.
+        seed: of the batch order.
+        epochs: most passes over the training rows.
+        patience: scores without a new best after which training stops.
+        visited: rows that earlier stages have visited.
+        deadline: ``time.monotonic()`` at which training stops, in seconds.
+        on_rung: told each score; False stops the fit.
+
+    Raises:
+        OutOfTime: if the deadline passes before the first score.
+    """
+    batch = cohort.network.candidates[0].batch
+    every, limit = rung_rows(len(splits.train)), math.ceil(epochs * len(splits.train))
+    best: Fitted | None = None
+    rungs: list[Rung] = []
+    due, since, epoch, started = every, 0, 0, time.monotonic()
+    reason = "epochs"
+    while cohort.rows < limit:
+        for rows in splits.train.batches(seed, epoch, batch):
+            cohort.step(rows)
+            if time.monotonic() > deadline:
+                if best is None:
+                    raise OutOfTime
+                best.reason = "time"
+                return best
+            if cohort.rows < min(due, limit):
+                continue
+            due += every
+            speed = every / (time.monotonic() - started)
+            scores = score_members(cohort, splits.valid, dataset)[0]
+            rungs.append(Rung(visited + cohort.rows, scores, speed))
+            if best is None or scores.value(metric) > best.best.value(metric):
+                best = Fitted(cohort.weights().copy(), scores, rungs, reason)
+                since = 0
+            else:
+                since += 1
+            if not on_rung(rungs[-1]):
+                best.reason = "weak"
+                return best
+            if since >= patience:
+                best.reason = "patience"
+                return best
+            started = time.monotonic()
+            if cohort.rows >= limit:
+                break
+        epoch += 1
+    assert best is not None
+    best.reason = reason
+    return best
