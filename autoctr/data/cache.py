@@ -29,7 +29,10 @@ ENCODING = 1
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to make a dataset. ``content`` identifies the raw data (JSON-ready); ``read`` is called only when it must be encoded."""
+    """How to make a dataset.
+
+    ``content`` identifies the raw data, JSON-ready; ``read`` is called only when it must be encoded.
+    """
 
     name: str
     schema: Schema
@@ -81,21 +84,22 @@ def built(folder: Path, write: Callable[[Path], None]) -> None:
     """
     if _damage(folder) is None:
         return
-    with _lock(folder):
+    with _lock(folder) as alone:
         damage = _damage(folder)
         if damage is None:
             return
         if damage:
             warnings.warn(f"the cached {folder} is damaged ({damage}); making it again", stacklevel=3)
-        _clear_leftovers(folder)
+        if alone:
+            _clear_leftovers(folder)
         try:
             with replacing(folder) as temporary:
                 write(temporary)
                 (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
         except OSError as error:
-            raise UserError(
-                f"cannot write the cache {folder}: {error}; choose another with ${ENVIRONMENT}"
-            ) from error
+            if _damage(folder) is None:  # another process was first
+                return
+            raise UserError(f"cannot write the cache {folder}: {error}; choose another with ${ENVIRONMENT}") from error
 
 
 def _damage(folder: Path) -> str | None:
@@ -105,12 +109,10 @@ def _damage(folder: Path) -> str | None:
     try:
         expected = json.loads((folder / SUMS).read_text(encoding="utf-8"))
         found = _sums(folder)
-        wrong = sorted(
-            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
-        )
+        wrong = sorted(name for name, sums in expected.items() if found.get(name) != sums)
     except (OSError, ValueError, AttributeError) as error:
         return str(error)
-    return f"{', '.join(wrong[:3])} changed, missing or new" if wrong else None
+    return f"{', '.join(wrong[:3])} changed or missing" if wrong else None
 
 
 def _sums(folder: Path) -> dict[str, list[int]]:
@@ -127,23 +129,25 @@ def _sums(folder: Path) -> dict[str, list[int]]:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of ``folder``. The system frees it when the process dies, however it dies."""
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the lock of ``folder``; the system frees it however the process ends. Yields whether it is held."""
     path = folder.parent / f".{folder.name}.lock"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "w")  # noqa: SIM115 closed below
     except OSError as error:
         raise UserError(
-            f"cannot write the cache {folder.parent}: {error.strerror}; choose another folder with ${ENVIRONMENT}"
+            f"cannot write the cache {folder.parent}: {error.strerror}; choose another with ${ENVIRONMENT}"
         ) from error
     with file:
+        alone = False
         with contextlib.suppress(ImportError, OSError):
-            # without locks (Windows, some network drives) both encode and the last one stays: wasteful, not wrong
+            # without locks (Windows, some network drives) both write and one stays: wasteful, not wrong
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+            alone = True
+        yield alone
 
 
 def _clear_leftovers(folder: Path) -> None:

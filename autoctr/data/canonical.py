@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import re
 from typing import Any
 
@@ -32,12 +33,17 @@ def canonical(value: Any) -> str | None:
         return str(int(value))
     if isinstance(value, (float, np.floating)):
         return _of_float(value)
+    if isinstance(value, decimal.Decimal):
+        return canonical(float(value))
     if isinstance(value, bytes):
         return canonical(value.decode("utf-8", "replace"))
     if isinstance(value, np.datetime64):
         return None if np.isnat(value) else canonical(value.astype("datetime64[us]").item())
+    if isinstance(value, datetime.datetime):
+        # pandas has no plain dates: midnight is the day
+        return None if value != value else value.isoformat().removesuffix("T00:00:00")
     if isinstance(value, (datetime.date, datetime.time)):
-        return None if value != value else value.isoformat()
+        return value.isoformat()
     return canonical(str(value))
 
 

@@ -29,24 +29,18 @@ def encode_chunk(chunk: pl.DataFrame, encoder: Encoder, users: dict[str, int], b
             scaled.append(field.scale(numbers(series))[:, None])
             continue
         found = _ids(field, series)
-        (vectors if field.kind is Kind.VECTOR else ids).append(
-            found + np.int32(encoder.offsets.get(field.name, 0))
-        )
+        (vectors if field.kind is Kind.VECTOR else ids).append(found + np.int32(encoder.offsets.get(field.name, 0)))
     places = {name: place for place, name in enumerate(encoder.domains)}
     user = time = None
     if encoder.user:
-        user = map_texts(
-            chunk[encoder.user], lambda text: users.setdefault(text, len(users) + 1), 0, np.int32
-        )
+        user = map_texts(chunk[encoder.user], lambda text: users.setdefault(text, len(users) + 1), 0, np.int32)
     if encoder.timestamp:
         time = times(chunk[encoder.timestamp])
     return Rows(
         ids=np.concatenate([np.empty((count, 0), np.int32), *ids], axis=1),
         numbers=np.concatenate([np.empty((count, 0), np.float32), *scaled], axis=1),
         vectors=np.concatenate([np.empty((count, 0), np.int32), *vectors], axis=1),
-        domain=map_texts(
-            chunk[encoder.domain], lambda text: places.get(text, len(places)), len(places), np.int32
-        ),
+        domain=map_texts(chunk[encoder.domain], lambda text: places.get(text, len(places)), len(places), np.int32),
         labels=np.stack([read_labels(chunk, label, before) for label in encoder.labels], axis=1),
         user=user,
         time=time,
@@ -86,7 +80,5 @@ def read_labels(chunk: pl.DataFrame, name: str, before: int) -> npt.NDArray[np.f
     if len(wrong):
         value = values[wrong[0]]
         what = "is missing" if np.isnan(value) else f"is {value:g}"
-        raise UserError(
-            f"label {name} {what} in row {before + int(wrong[0]) + 1}; every label must be 0 or 1"
-        )
+        raise UserError(f"label {name} {what} in row {before + int(wrong[0]) + 1}; every label must be 0 or 1")
     return values.astype(np.float32)

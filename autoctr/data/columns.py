@@ -1,4 +1,4 @@
-"""Columns of a polars frame as arrays, by the same rules as :mod:`autoctr.data.encoder` reads single values."""
+"""Columns of a polars frame as arrays, by the rules of :mod:`autoctr.data.encoder` for single values."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def map_texts(
-    series: pl.Series, function: Callable[[str], int], missing: int, dtype: Any
-) -> npt.NDArray[Any]:
+def map_texts(series: pl.Series, function: Callable[[str], int], missing: int, dtype: Any) -> npt.NDArray[Any]:
     """Apply ``function`` to the canonical form of every value, ``missing`` to what has none.
 
     Returns: [N] of ``dtype``; the function is called once per distinct value.
@@ -33,9 +31,7 @@ def map_texts(
     results = [missing if text is None else function(text) for text in texts]
     if plain.null_count() == len(plain):
         return np.full(len(plain), missing, dtype)
-    mapped = plain.replace_strict(
-        values, pl.Series(results, dtype=target), default=missing, return_dtype=target
-    )
+    mapped = plain.replace_strict(values, pl.Series(results, dtype=target), default=missing, return_dtype=target)
     return mapped.to_numpy().astype(dtype, copy=False)
 
 
@@ -77,17 +73,13 @@ def numbers(series: pl.Series) -> npt.NDArray[np.float64]:
         if result.null_count() > text.null_count():
             text = text.replace(TRUTH_NUMBERS)
             result = text.cast(pl.Float64, strict=False)
-        failed = text.filter(
-            result.is_null() & text.is_not_null() & ~text.str.to_lowercase().is_in(MISSING_NUMBERS)
-        )
+        failed = text.filter(result.is_null() & text.is_not_null() & ~text.str.to_lowercase().is_in(MISSING_NUMBERS))
         if len(failed):
             raise UserError(f"the numeric column {series.name} holds {failed[0]!r}, which is not a number")
     elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
         result = series.cast(pl.Float64)
     else:
-        raise UserError(
-            f"the numeric column {series.name} holds {series.dtype}; make it a number or another kind"
-        )
+        raise UserError(f"the numeric column {series.name} holds {series.dtype}; make it a number or another kind")
     values: npt.NDArray[np.float64] = result.fill_null(np.nan).to_numpy().astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
@@ -106,15 +98,13 @@ def times(series: pl.Series) -> npt.NDArray[np.int64]:
         whole = series.cast(pl.Int64, strict=False)
         if whole.null_count() > series.null_count():
             try:
-                whole = series.str.to_datetime(time_unit="ms", strict=False, exact=True).dt.replace_time_zone(
-                    None
-                )
+                whole = series.str.to_datetime(time_unit="ms", strict=False, exact=True).dt.replace_time_zone(None)
             except pl.exceptions.PolarsError:
                 whole = pl.Series([None] * len(series), dtype=pl.Int64)
         if whole.null_count() > series.null_count():
             bad = series.filter(whole.is_null() & series.is_not_null())[0]
             raise UserError(
-                f"the time column {name} holds {bad!r}; expected a number or a date such as 2024-01-31T12:00:00"
+                f"the time column {name} holds {bad!r}; expected a number or a date like 2024-01-31T12:00:00"
             )
         series = whole
     if series.dtype == pl.Date or isinstance(series.dtype, pl.Datetime):
@@ -122,9 +112,7 @@ def times(series: pl.Series) -> npt.NDArray[np.int64]:
     elif not series.dtype.is_numeric():
         raise UserError(f"the time column {name} holds {series.dtype}; expected numbers or dates")
     if series.null_count():
-        raise UserError(
-            f"the time column {name} is empty in {series.null_count()} rows; fill them or drop the rows"
-        )
+        raise UserError(f"the time column {name} is empty in {series.null_count()} rows; fill them or drop the rows")
     result: npt.NDArray[np.int64] = series.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
     return result
 

@@ -13,7 +13,7 @@ UNKNOWN = "(unknown)"
 
 
 class Counts:
-    """``rows`` int64 [splits, D + 1] and ``positives`` [splits, D + 1, tasks]; index D is the unknown domain."""
+    """``rows`` [splits, D + 1] and ``positives`` [splits, D + 1, tasks]; index D is the unknown domain."""
 
     def __init__(self, domains: int, tasks: int) -> None:
         self.rows = np.zeros((len(SPLITS), domains + 1), np.int64)
@@ -44,9 +44,7 @@ class Counts:
         counts = {
             split: {
                 "rows": self.rows[code].tolist(),
-                "positives": {
-                    task: self.positives[code, :, place].tolist() for place, task in enumerate(tasks)
-                },
+                "positives": {task: self.positives[code, :, place].tolist() for place, task in enumerate(tasks)},
             }
             for code, split in enumerate(SPLITS)
         }

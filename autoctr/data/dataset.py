@@ -146,9 +146,7 @@ def _load(path: Path) -> npt.NDArray[Any]:
     """A memory-mapped array; one without elements is read, as an empty file part cannot be mapped."""
     with open(path, "rb") as file:
         version = np.lib.format.read_magic(file)
-        reader = (
-            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        )
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape = reader(file)[0]
     array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if 0 not in shape else None)
     return array

@@ -16,8 +16,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         if place == len(statistics.domains) and not sum(rows.values()):
             continue
         rates = {
-            task: {s: _ratio(counts[s]["positives"][task][place], rows[s]) for s in counts}
-            for task in statistics.tasks
+            task: {s: _ratio(counts[s]["positives"][task][place], rows[s]) for s in counts} for task in statistics.tasks
         }
         domains.append({"name": name, "rows": rows, "rates": rates})
     return {
@@ -63,9 +62,7 @@ def _domain_table(facts: dict[str, Any]) -> list[str]:
     for domain in facts["domains"]:
         rates = [domain["rates"][task].get(s) for task in facts["tasks"] for s in ("train", "test")]
         counts = [f"{domain['rows'].get(split, 0):,}" for split in SPLITS]
-        body.append(
-            [domain["name"], *counts, *("-" if rate is None else f"{100 * rate:.2f}" for rate in rates)]
-        )
+        body.append([domain["name"], *counts, *("-" if rate is None else f"{100 * rate:.2f}" for rate in rates)])
     return _table(head, body)
 
 
@@ -86,10 +83,7 @@ def _ceiling_table(ceiling: dict[str, Any]) -> list[str]:
     splits = [split for split in ("valid", "test") if split in ceiling]
     head = ["AUC no ranker can beat", *(f"{split} (95 % interval)" for split in splits)]
     names = list(dict.fromkeys(name for split in splits for name in ceiling[split]["themes"]))
-    body = [
-        [f"theme {name}", *(_auc(ceiling[s]["themes"].get(name, {}), "auc") for s in splits)]
-        for name in names
-    ]
+    body = [[f"theme {name}", *(_auc(ceiling[s]["themes"].get(name, {}), "auc") for s in splits)] for name in names]
     body.append(["WAUC", *(_auc(ceiling[split], "wauc") for split in splits)])
     return _table(head, body)
 
@@ -104,9 +98,7 @@ def _auc(entry: dict[str, Any], name: str) -> str:
 def _table(head: list[str], body: list[list[str]]) -> list[str]:
     widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
     return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))]
-        )
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in [head, *body]
     ]
 

@@ -1,4 +1,4 @@
-"""Raw values to ids, after training: needs numpy and the file ``encoder.json``, neither data nor a table engine."""
+"""Raw values to ids, after training: needs numpy and ``encoder.json``, neither data nor a table engine."""
 
 from __future__ import annotations
 
@@ -64,11 +64,7 @@ class FieldEncoder:
         if self.kind is Kind.VECTOR:
             return Field(self.name, self.kind, width=self.width)
         if self.kind is Kind.NUMERIC:
-            return (
-                Field(self.name, self.kind)
-                if self.edges is None
-                else Field(self.name, self.kind, self.bins, 1)
-            )
+            return Field(self.name, self.kind) if self.edges is None else Field(self.name, self.kind, self.bins, 1)
         return Field(self.name, self.kind, self.first + len(self.vocabulary), self.slots)
 
     @property
@@ -107,7 +103,7 @@ class FieldEncoder:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """All inputs of a dataset, and its roles: ``domain`` and ``labels`` are raw columns, as are ``user`` and ``timestamp``."""
+    """All inputs of a dataset, and its roles, which are raw columns."""
 
     fields: tuple[FieldEncoder, ...]
     domain: str
@@ -185,9 +181,7 @@ class Encoder:
             for field in value["fields"]
         )
         lists = {name: tuple(value[name]) for name in ("domains", "labels")}
-        return cls(
-            fields=fields, domain=value["domain"], user=value["user"], timestamp=value["timestamp"], **lists
-        )
+        return cls(fields=fields, domain=value["domain"], user=value["user"], timestamp=value["timestamp"], **lists)
 
     def save(self, folder: Path) -> None:
         """Write ``encoder.json`` into ``folder``."""
@@ -222,7 +216,10 @@ def read_numbers(name: str, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDA
 
 
 def split_text(text: str, separator: str | None) -> list[str]:
-    """The parts of a multi-valued text, without blanks around them; without a separator ``a, b`` and ``[a, b]`` are read."""
+    """The parts of a multi-valued text, without blanks around them.
+
+    Without a separator ``a, b`` and ``[a, b]`` are read.
+    """
     if separator is None:
         text, separator = text.strip().removeprefix("[").removesuffix("]"), ","
     return [part.strip() for part in text.split(separator) if part.strip()]

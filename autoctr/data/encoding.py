@@ -61,8 +61,8 @@ def encode(
     need(name, _columns(schema, split), raw.source.columns)
     folder.mkdir(parents=True)
     codes = folder / _CODES
-    encoder = _fit(codes, schema, split, raw, chunk_rows)
-    counts = _write(folder, codes, encoder, schema, raw, chunk_rows)
+    encoder, sizes = _fit(codes, schema, split, raw, chunk_rows)
+    counts = _write(folder, codes, sizes, encoder, schema, raw, chunk_rows)
     codes.unlink()
     (folder / "tables").mkdir()
     for field, table in raw.tables.items():
@@ -102,8 +102,13 @@ def _columns(schema: Schema, split: SplitRule) -> list[str]:
     return list(dict.fromkeys([*schema.raw_columns, *split.columns(schema.domain_column.raw, schema.labels)]))
 
 
-def _fit(codes_file: Path, schema: Schema, split: SplitRule, raw: RawTable, chunk_rows: int) -> Encoder:
-    """First stream: check every row, write its split to ``codes_file``, and learn from the training rows."""
+def _fit(
+    codes_file: Path, schema: Schema, split: SplitRule, raw: RawTable, chunk_rows: int
+) -> tuple[Encoder, list[int]]:
+    """First stream: check every row, write its split to ``codes_file``, and learn from the training rows.
+
+    Returns: the fitted encoder, and the number of rows of each split.
+    """
     import polars as pl
 
     fits = [fit_for(column, raw.tables) for column in schema.inputs]
@@ -126,12 +131,10 @@ def _fit(codes_file: Path, schema: Schema, split: SplitRule, raw: RawTable, chun
         raise UserError("the table has no rows; nothing to encode")
     for name, size in zip(SPLITS, sizes, strict=True):
         if not size:
-            raise UserError(
-                f"the split leaves no rows for {name} (of {row}); choose another split or more data"
-            )
+            raise UserError(f"the split leaves no rows for {name} (of {row}); choose another split or more data")
     names = tuple(sorted(domains, key=natural))
     fields = tuple(fit.finish() for fit in fits)
-    return Encoder(fields, domain, names, schema.labels, schema.user, schema.timestamp)
+    return Encoder(fields, domain, names, schema.labels, schema.user, schema.timestamp), sizes.tolist()
 
 
 def _need_domain(series: pl.Series, before: int) -> None:
@@ -146,11 +149,10 @@ def _need_domain(series: pl.Series, before: int) -> None:
 
 
 def _write(
-    folder: Path, codes_file: Path, encoder: Encoder, schema: Schema, raw: RawTable, chunk_rows: int
+    folder: Path, codes_file: Path, sizes: list[int], encoder: Encoder, schema: Schema, raw: RawTable, chunk_rows: int
 ) -> Counts:
     """Second stream: encode every row and append it to the arrays of its split."""
     all_codes = np.memmap(codes_file, np.int8, "r")
-    sizes = [int((all_codes == code).sum()) for code in range(len(SPLITS))]
     counts = Counts(len(encoder.domains), len(schema.labels))
     counts.dropped = len(all_codes) - sum(sizes)
     files: list[dict[str, ArrayFile]] = []
@@ -158,10 +160,7 @@ def _write(
         (folder / name).mkdir()
         shapes = _shapes(encoder, schema).items()
         files.append(
-            {
-                part: ArrayFile(folder / name / f"{part}.npy", dtype, (size, *tail))
-                for part, (dtype, tail) in shapes
-            }
+            {part: ArrayFile(folder / name / f"{part}.npy", dtype, (size, *tail)) for part, (dtype, tail) in shapes}
         )
     users: dict[str, int] = {}
     row = 0

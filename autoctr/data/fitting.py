@@ -51,16 +51,12 @@ class CategoricalFit:
     def add(self, series: pl.Series) -> None:
         """See :class:`Fit`."""
         if series.dtype.is_nested():
-            raise UserError(
-                f"the categorical column {self.column.raw} holds {series.dtype}; its kind should be multi"
-            )
+            raise UserError(f"the categorical column {self.column.raw} holds {series.dtype}; its kind should be multi")
         count_texts(series, self.counts)
 
     def finish(self) -> FieldEncoder:
         """See :class:`Fit`."""
-        return FieldEncoder(
-            self.column.name, self.column.kind, self.column.raw, vocabulary=_vocabulary(self), slots=1
-        )
+        return FieldEncoder(self.column.name, self.column.kind, self.column.raw, vocabulary=_vocabulary(self), slots=1)
 
 
 class MultiFit:

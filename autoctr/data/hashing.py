@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from autoctr.errors import UserError
+
 Words = npt.NDArray[np.uint64]
 
 
@@ -35,11 +37,18 @@ def uniforms(seed: int, purpose: str, *keys: npt.ArrayLike) -> npt.NDArray[np.fl
 
 
 def file_digest(paths: Iterable[Path]) -> str:
-    """blake2b of the contents of the files in the given order; names do not matter."""
+    """blake2b of the contents of the files in the given order; names do not matter.
+
+    Raises:
+        UserError: if a file cannot be read.
+    """
     total = hashlib.blake2b(digest_size=20)
     for path in paths:
-        with open(path, "rb") as file:
-            total.update(hashlib.file_digest(file, _blake).digest())
+        try:
+            with open(path, "rb") as file:
+                total.update(hashlib.file_digest(file, _blake).digest())
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
     return total.hexdigest()
 
 

@@ -32,23 +32,7 @@ _USER = (
     *(f"onehot_feat{number}" for number in range(18)),
 )
 
-# What happens after the exposure, or is summed over the whole period. None of it may become an input.
-LEAKING = frozenset(
-    ["is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "play_time_ms",
-    "profile_stay_time", "comment_stay_time", "is_profile_enter", "finish", "split", "counts", "show_cnt",
-    "show_user_num", "play_cnt", "play_user_num", "play_duration", "complete_play_cnt",
-    "complete_play_user_num", "valid_play_cnt", "valid_play_user_num", "long_time_play_cnt",
-    "long_time_play_user_num", "short_time_play_cnt", "short_time_play_user_num", "play_progress",
-    "comment_stay_duration", "like_cnt", "like_user_num", "click_like_cnt", "double_click_cnt",
-    "cancel_like_cnt", "cancel_like_user_num", "comment_cnt", "comment_user_num", "direct_comment_cnt",
-    "reply_comment_cnt", "delete_comment_cnt", "delete_comment_user_num", "comment_like_cnt",
-    "comment_like_user_num", "follow_cnt", "cancel_follow_cnt", "cancel_follow_user_num", "share_cnt",
-    "share_user_num", "download_cnt", "download_user_num", "report_cnt", "report_user_num",
-    "reduce_similar_cnt", "reduce_similar_user_num", "collect_cnt", "collect_user_num", "cancel_collect_cnt",
-    "cancel_collect_user_num", "direct_comment_user_num", "reply_comment_user_num", "share_all_cnt",
-    "share_all_user_num", "outsite_share_all_cnt"]
-)
-
+# No feedback column, and no count of the videos table, which is summed over the whole period: both leak the label.
 FIELDS = (
     *(Column(name, min_count=1 if name == "tab" else 2) for name in _INTERACTION),
     Column("hour", min_count=1),
@@ -70,7 +54,7 @@ def recipe(data: Path | None) -> Recipe:
 
 
 def read_exposures(files: list[Path]) -> pl.DataFrame:
-    """The distinct exposures on the kept tabs, with the inputs, ``click``, ``conversion``, ``date`` and ``time_ms``."""
+    """The distinct exposures on the kept tabs: inputs, ``click``, ``conversion``, ``date`` and ``time_ms``."""
     import polars as pl
 
     try:

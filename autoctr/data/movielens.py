@@ -57,9 +57,7 @@ def _recipe(name: str, data: Path | None, domain: str, least: int, split: SplitR
 
     def read() -> RawTable:
         frame = read_ratings(files, least)
-        return RawTable(
-            FrameSource(frame), info={"source": str(files[0].parent), "label": f"rating >= {least}"}
-        )
+        return RawTable(FrameSource(frame), info={"source": str(files[0].parent), "label": f"rating >= {least}"})
 
     return Recipe(name, schema, split, {"files": file_digest(files), "least": least, "version": 1}, read)
 
@@ -108,7 +106,5 @@ def _dat(file: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     parts = lines.str.split("::")
     wrong = (parts.list.len() != len(columns)).arg_true()
     if len(wrong):
-        raise UserError(
-            f"{file}, line {wrong[0] + 1}: expected {'::'.join(columns)}, found {lines[wrong[0]]!r}"
-        )
+        raise UserError(f"{file}, line {wrong[0] + 1}: expected {'::'.join(columns)}, found {lines[wrong[0]]!r}")
     return pl.DataFrame({name: parts.list.get(place) for place, name in enumerate(columns)})

@@ -70,9 +70,7 @@ PRESETS: dict[str, Preset] = {
     "movielens": Preset("MovieLens-1M, domain gender, rating of 4 or more", _movielens("gender")),
     "movielens-age": Preset("MovieLens-1M, domain age, rating of 4 or more", _movielens("age")),
     "movielens-mlora": Preset("MovieLens-1M, domain gender, rating of 5, as MLoRA", _movielens("mlora")),
-    "kuairand": Preset(
-        "KuaiRand-Pure, five tabs, click and conversion, split by time", _kuairand, options={}
-    ),
+    "kuairand": Preset("KuaiRand-Pure, five tabs, click and conversion, split by time", _kuairand, options={}),
 }
 
 
@@ -98,17 +96,13 @@ def recipe_for(
         if name is not None:
             raise UserError(f"both --dataset {name} and --table {table} were given; give one of them")
         if schema is None:
-            raise UserError(
-                f"--table needs --schema FILE; write a first one with: autoctr data schema {table}"
-            )
+            raise UserError(f"--table needs --schema FILE; write a first one with: autoctr data schema {table}")
         from autoctr.data.table import recipe
 
         _check_options("a table of your own", chosen, {"seed": 0})
         return recipe(Path(table), Path(schema), chosen.get("seed", 0))
     if name is None:
-        raise UserError(
-            f"no data set was given; name one of {', '.join(PRESETS)}, or give --table and --schema"
-        )
+        raise UserError(f"no data set was given; name one of {', '.join(PRESETS)}, or give --table and --schema")
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, 1)
         meant = f"; did you mean {near[0]}?" if near else ""

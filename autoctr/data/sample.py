@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from autoctr.data.hashing import words
 
-SIZE = 1 << 20
+SIZE = 1 << 18
 
 
 class Sample:
@@ -38,9 +38,7 @@ class Sample:
         return np.sort(self._values[0])
 
     def _shrink(self) -> None:
-        values = (
-            np.concatenate([np.empty(0), *self._values]) if not self._values else np.concatenate(self._values)
-        )
+        values = np.concatenate([np.empty(0), *self._values]) if not self._values else np.concatenate(self._values)
         ranks = np.concatenate([np.empty(0, np.uint64), *self._ranks])
         if len(values) > self._size:
             kept = np.argpartition(ranks, self._size - 1)[: self._size]

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from autoctr.data.splits import SplitRule, split_from_dict
 from autoctr.data.statistics import Kind
 from autoctr.errors import UserError
 
@@ -41,9 +42,7 @@ class Column:
         if self.min_count < 1:
             raise UserError(f"{where}: min_count is {self.min_count}, it must be 1 or more")
         if self.bins < 0 or self.bins == 1:
-            raise UserError(
-                f"{where}: bins is {self.bins}, it must be 0 (one standardised number) or 2 or more"
-            )
+            raise UserError(f"{where}: bins is {self.bins}, it must be 0 (one standardised number) or 2 or more")
         if self.bins and self.kind is not Kind.NUMERIC:
             raise UserError(f"{where}: bins belongs to kind numeric, this column is {self.kind}")
         if self.max_length < 1:
@@ -51,9 +50,7 @@ class Column:
         if self.separator is not None and (not self.separator or self.kind is not Kind.MULTI):
             raise UserError(f"{where}: separator belongs to kind multi and must not be empty")
         if (self.table is not None) != (self.kind is Kind.VECTOR):
-            raise UserError(
-                f"{where}: kind vector needs a table (a file with ids and vectors), other kinds have none"
-            )
+            raise UserError(f"{where}: kind vector needs a table (a file with ids and vectors), other kinds have none")
 
     @property
     def raw(self) -> str:
@@ -94,16 +91,12 @@ class Schema:
                 raise UserError(f"the schema lists {what} {', '.join(twice)} more than once")
         leaking = sorted({column.raw for column in self.columns} & set(self.labels))
         if leaking:
-            raise UserError(
-                f"label {', '.join(leaking)} is also listed as an input; a label cannot be an input"
-            )
+            raise UserError(f"label {', '.join(leaking)} is also listed as an input; a label cannot be an input")
         if self.domain in self.labels:
             raise UserError(f"{self.domain} cannot be both the domain and a label")
         field = self.domain_column
         if field.kind is not Kind.CATEGORICAL:
-            raise UserError(
-                f"the domain column {self.domain} is of kind {field.kind}; it must be categorical"
-            )
+            raise UserError(f"the domain column {self.domain} is of kind {field.kind}; it must be categorical")
 
     @property
     def domain_column(self) -> Column:
@@ -149,8 +142,13 @@ class Schema:
         return _schema(value, _Places(where, {}))
 
 
-def load_schema(path: Path) -> tuple[Schema, dict[str, Any] | None]:
-    """Read a schema file: the schema, and its ``split`` section as it stands there (None when there is none).
+def load_schema(path: Path) -> Schema:
+    """The schema in a YAML file; see :func:`load_schema_and_split`."""
+    return load_schema_and_split(path)[0]
+
+
+def load_schema_and_split(path: Path) -> tuple[Schema, SplitRule | None]:
+    """Read a schema file: the schema, and the rule of its ``split`` section (None when there is none).
 
     Raises:
         UserError: naming the file and the line where possible.
@@ -166,13 +164,16 @@ def load_schema(path: Path) -> tuple[Schema, dict[str, Any] | None]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(
-            f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})"
-        ) from error
+        raise UserError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
     places = _Places(str(path), _lines(node))
-    split = value.pop("split", None) if isinstance(value, dict) else None
-    if split is not None and not isinstance(split, dict):
-        raise places.error(("split",), f"split is {split!r}, expected a mapping such as {{kind: random}}")
+    split = None
+    if isinstance(value, dict) and (section := value.pop("split", None)) is not None:
+        if not isinstance(section, dict):
+            raise places.error(("split",), f"split is {section!r}, expected a mapping such as {{kind: random}}")
+        try:
+            split = split_from_dict(section)
+        except UserError as error:
+            raise places.error(("split",), str(error)) from error
     return _schema(value, places), split
 
 
@@ -242,17 +243,13 @@ def _column(value: Any, places: _Places, place: tuple[str | int, ...]) -> Column
     for name, entry in value.items():
         if name not in legal:
             fields = ", ".join(legal)
-            raise places.error(
-                (*place, name), f"column {value['name']}: unknown field {name!r}; legal are {fields}"
-            )
+            raise places.error((*place, name), f"column {value['name']}: unknown field {name!r}; legal are {fields}")
         whole = legal[name] == "int"
         if entry is None and "None" in str(legal[name]):
             continue
         if not isinstance(entry, int if whole else str) or (whole and isinstance(entry, bool)):
             kind = "a whole number" if whole else "a text"
-            raise places.error(
-                (*place, name), f"column {value['name']}: {name} is {entry!r}, expected {kind}"
-            )
+            raise places.error((*place, name), f"column {value['name']}: {name} is {entry!r}, expected {kind}")
     if "kind" in arguments:
         try:
             arguments["kind"] = Kind(arguments["kind"])

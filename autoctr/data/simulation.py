@@ -117,9 +117,7 @@ class Truth:
             with np.load(file, allow_pickle=False) as arrays:
                 values: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(cls)}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(
-                f"{file} does not hold a planted truth ({error}); generate the data again"
-            ) from error
+            raise UserError(f"{file} does not hold a planted truth ({error}); generate the data again") from error
         return cls(**{**values, "variant": str(values["variant"])})
 
 
@@ -140,9 +138,7 @@ def simulate(folder: Path, rows: int = 150_000, seed: int = 0, truth: str = "ful
     if truth not in TRUTHS:
         raise UserError(f"unknown truth {truth!r}; choose one of {', '.join(TRUTHS)}")
     if rows < 2000:
-        raise UserError(
-            f"{rows} rows are too few for {len(RANKS)} themes of unequal size; ask for 2000 or more"
-        )
+        raise UserError(f"{rows} rows are too few for {len(RANKS)} themes of unequal size; ask for 2000 or more")
     population = np.random.default_rng([seed, 0])
     planted, user_vectors, item_vectors, visits = _plant(rows, seed, truth, population)
     log = draw_clicks(planted, visits, np.random.default_rng([seed, 1]))
@@ -411,19 +407,27 @@ def log_odds(
         column = np.cumsum(truth.pools[number]) - 1
         offered = len(np.unique(item[inside & click]))
         click_share = (inside & click & part).sum() / max((inside & click).sum(), 1)
+        present = np.unique(visit[inside])
+        latent = truth.users[visits[present] % len(truth.user_ids)]
+        chances = np.concatenate(
+            [
+                inclusion(
+                    _weights(truth.score(number, latent[start : start + USERS_BLOCK], truth.items[pool])),
+                    clicks[present[start : start + USERS_BLOCK]],
+                )
+                for start in range(0, len(present), USERS_BLOCK)
+            ]
+        )
+        missed = np.log1p(-np.minimum(chances, 1.0 - 1e-15))
+        missed_by_all = missed.sum(axis=0)
         rows = np.flatnonzero(inside & part)
-        present = np.unique(visit[rows])
-        for start in range(0, len(present), USERS_BLOCK):
-            block = present[start : start + USERS_BLOCK]
-            mine = rows[np.isin(visit[rows], block)]
-            latent = truth.users[visits[block] % len(truth.user_ids)]
-            chances = inclusion(_weights(truth.score(number, latent, truth.items[pool])), clicks[block])
-            at = visit[mine]
-            chance = chances[np.searchsorted(block, at), column[item[mine]]]
-            as_click = chance * click_share * np.maximum(offered - clicks[at], 1)
-            as_negative = (1.0 - chance) * negatives[at] * kept_share[negatives[at]]
-            with np.errstate(divide="ignore"):
-                result[mine] = np.log(as_click) - np.log(as_negative)
+        at, of = visit[rows], column[item[rows]]
+        own = np.searchsorted(present, at)
+        clicked_by_another = -np.expm1(missed_by_all[of] - missed[own, of])
+        as_click = chances[own, of] * click_share * np.maximum(offered - clicks[at], 1)
+        as_negative = np.exp(missed[own, of]) * clicked_by_another * negatives[at] * kept_share[negatives[at]]
+        with np.errstate(divide="ignore"):
+            result[rows] = np.log(as_click) - np.log(as_negative)
     return result[part]
 
 
@@ -432,9 +436,7 @@ def _positions(known: Integers, asked: npt.NDArray[Any], word: str) -> Integers:
     asked = np.asarray(asked).astype(np.int64)
     found = order[np.minimum(np.searchsorted(known, asked, sorter=order), len(known) - 1)]
     if not np.array_equal(known[found], asked):
-        raise UserError(
-            f"the rows hold a {word} that the planted truth does not know; generate the data again"
-        )
+        raise UserError(f"the rows hold a {word} that the planted truth does not know; generate the data again")
     return found
 
 
@@ -454,19 +456,20 @@ def ceiling(
     S). Then
 
     - item i is there as a click with probability pi_i,
-    - and as a negative with probability (1 - pi_i) m / (N - n): given S, the negatives are m of the other N -
-      n items, each as likely as any other.
+    - and as a negative with probability (1 - pi_i) o_i m / (N - n): given S, the negatives are m of the other
+      N - n items, each as likely as any other, and the pipeline offers an item only if someone clicked it, which
+      a user other than u did with probability o_i = 1 - prod over v != u of (1 - pi_i of v).
 
     Of all clicks of the theme the share q_d falls into the split that is ranked, of the negatives of a user
     with m of them the share q(m) (they are split user by user and small groups are rounded, so q depends on
     m). Hence::
 
-        odds = pi_i q_d (N - n) / ((1 - pi_i) m q(m))
+        odds = pi_i q_d (N - n) / ((1 - pi_i) o_i m q(m))
 
     pi_i holds the user's normaliser, which exp(s) lacks. What is conditioned on is exactly what a ranker can
     see: n is a function of the user's vector (and the size of the theme), m of n and the theme. Rankers that
-    look at the labels of the user's other rows are not meant. N counts the items that were clicked at all in
-    the theme.
+    look at the labels of the user's other rows are not meant. N, the number of items clicked at all, is taken
+    as it came out.
 
     Args:
         truth_file: ``truth.npz`` as :func:`simulate` wrote it.
@@ -510,7 +513,7 @@ def weighted_auc(
         if positive.all() or not positive.any():
             continue
         auc, influence = _auc(scores[inside], positive)
-        moved: Floats = np.bincount(owner[inside], influence, minlength=len(owners))
+        moved = np.bincount(owner[inside], influence, minlength=len(owners)).astype(np.float64)
         entry["auc"], entry["interval"] = auc, _interval(auc, moved)
         rows, wauc = rows + entry["rows"], wauc + entry["rows"] * auc
         total = total + entry["rows"] * moved

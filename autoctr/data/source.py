@@ -59,24 +59,19 @@ class FileSource:
     def files(self) -> list[Path]:
         """The files, in reading order."""
         if not self.path.exists():
-            raise UserError(
-                f"{self.path} does not exist; give a parquet or csv file, or a folder of such files"
-            )
+            raise UserError(f"{self.path} does not exist; give a parquet or csv file, or a folder of such files")
         if self.path.is_file():
             return [self.path]
         found = sorted(
             file
             for file in self.path.rglob("*")
-            if file.is_file()
-            and not any(part.startswith((".", "_")) for part in file.relative_to(self.path).parts)
+            if file.is_file() and not any(part.startswith((".", "_")) for part in file.relative_to(self.path).parts)
         )
         parquet = [file for file in found if file.suffix == ".parquet"]
         text = [file for file in found if file.name.endswith(_TEXT)]
         if bool(parquet) == bool(text):
             what = "both parquet and csv files" if parquet else "no parquet or csv file"
-            raise UserError(
-                f"the folder {self.path} holds {what}; keep the files of one table of one kind in it"
-            )
+            raise UserError(f"the folder {self.path} holds {what}; keep the files of one table of one kind in it")
         return parquet or text
 
     @property
@@ -105,10 +100,7 @@ class FileSource:
         """Hash of the contents of all files."""
         from autoctr.data.hashing import file_digest
 
-        try:
-            return file_digest(self.files)
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
+        return file_digest(self.files)
 
     def _text(self, file: Path, columns: list[str]) -> Iterator[Any]:
         import pyarrow as pa
@@ -117,9 +109,7 @@ class FileSource:
         names = _columns(file, self.headerless)
         yield from csv.open_csv(
             file,
-            csv.ReadOptions(
-                block_size=_BLOCK_BYTES, column_names=names, skip_rows=0 if self.headerless else 1
-            ),
+            csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=0 if self.headerless else 1),
             csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
             csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
@@ -178,14 +168,10 @@ def _columns(file: Path, headerless: bool) -> list[str]:
         if headerless:
             return [f"column_{position}" for position in range(len(names))]
     else:
-        raise UserError(
-            f"{file} is neither parquet nor csv; its name must end in .parquet, {', '.join(_TEXT)}"
-        )
+        raise UserError(f"{file} is neither parquet nor csv; its name must end in .parquet, {', '.join(_TEXT)}")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise UserError(
-            f"{file} has more than one column named {', '.join(twice)}; give every column its own name"
-        )
+        raise UserError(f"{file} has more than one column named {', '.join(twice)}; give every column its own name")
     return names
 
 

@@ -42,18 +42,14 @@ class SplitRule(Protocol):
     def times(self) -> str | None:
         """Column whose training-independent quantiles the rule needs before it can assign, or None."""
 
-    def assigner(
-        self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None
-    ) -> Assigner:
+    def assigner(self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None) -> Assigner:
         """Start assigning at the first row; ``quantiles`` are a sorted sample of the column ``times`` names."""
 
 
 def _check_fractions(fractions: tuple[float, ...]) -> None:
     if len(fractions) != 3 or any(f < 0 for f in fractions) or abs(sum(fractions) - 1) > 1e-6:
         shown = ", ".join(f"{f:g}" for f in fractions)
-        raise UserError(
-            f"split fractions are {shown}; give three numbers for train, valid and test that add up to 1"
-        )
+        raise UserError(f"split fractions are {shown}; give three numbers for train, valid and test that add up to 1")
 
 
 def permuted_blocks(
@@ -94,9 +90,7 @@ class RandomSplit:
         """None."""
         return None
 
-    def assigner(
-        self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None
-    ) -> Assigner:
+    def assigner(self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None) -> Assigner:
         """See :class:`SplitRule`."""
         return _Strata(self.fractions, self.seed, ())
 
@@ -119,9 +113,7 @@ class StratifiedSplit:
         """None."""
         return None
 
-    def assigner(
-        self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None
-    ) -> Assigner:
+    def assigner(self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None) -> Assigner:
         """See :class:`SplitRule`."""
         return _Strata(self.fractions, self.seed, (domain, *labels))
 
@@ -130,7 +122,7 @@ class StratifiedSplit:
 class TimeSplit:
     """By time: train is before ``boundaries[0]``, valid before ``boundaries[1]``, test from there on.
 
-    Without boundaries ``fractions`` of the rows in the order of time place them; beyond a million rows from a
+    Without boundaries ``fractions`` of the rows in the order of time place them; beyond 262,144 rows from a
     sample.
     """
 
@@ -141,9 +133,7 @@ class TimeSplit:
     def __post_init__(self) -> None:
         _check_fractions(self.fractions)
         if self.boundaries is not None and self.boundaries[0] > self.boundaries[1]:
-            raise UserError(
-                f"time boundaries are {self.boundaries}; the first must not be later than the second"
-            )
+            raise UserError(f"time boundaries are {self.boundaries}; the first must not be later than the second")
 
     def columns(self, domain: str, labels: tuple[str, ...]) -> list[str]:
         """The time column."""
@@ -153,16 +143,12 @@ class TimeSplit:
         """The time column, unless the boundaries are given."""
         return self.column if self.boundaries is None else None
 
-    def assigner(
-        self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None
-    ) -> Assigner:
+    def assigner(self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None) -> Assigner:
         """See :class:`SplitRule`."""
         bounds = self.boundaries
         if bounds is None:
             if quantiles is None or not len(quantiles):
-                raise UserError(
-                    f"the time column {self.column} holds no times; give time boundaries or another split"
-                )
+                raise UserError(f"the time column {self.column} holds no times; give time boundaries or another split")
             ends = np.cumsum(np.asarray(self.fractions))[:2] * len(quantiles)
             picked = np.minimum(np.ceil(ends - 1e-9).astype(np.int64), len(quantiles) - 1)
             bounds = (int(quantiles[picked[0]]), int(quantiles[picked[1]]))
@@ -186,9 +172,7 @@ class ColumnSplit:
         """None."""
         return None
 
-    def assigner(
-        self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None
-    ) -> Assigner:
+    def assigner(self, domain: str, labels: tuple[str, ...], quantiles: npt.NDArray[np.int64] | None) -> Assigner:
         """See :class:`SplitRule`."""
         return _Named(self.column, {name: code for code, names in enumerate(self._names()) for name in names})
 

@@ -87,9 +87,7 @@ def _recipe(name: str, files: list[Path], themes: int, seed: int, truth: Path | 
     return Recipe(name, SCHEMA, ColumnSplit(_SPLIT), content, read)
 
 
-def read_theme_log(
-    files: list[Path], themes: int = 10, seed: int = 0
-) -> tuple[ThemeLog, dict[str, VectorTable]]:
+def read_theme_log(files: list[Path], themes: int = 10, seed: int = 0) -> tuple[ThemeLog, dict[str, VectorTable]]:
     """Read the three raw files: labelled rows, and the vectors of their users and items.
 
     Raises:
@@ -109,9 +107,7 @@ def read_theme_log(
         tables[f"{part}_vector"] = table
         known &= np.isin(ids, np.asarray([int(text) for text in table.ids], np.int64))
     if not known.any():
-        raise UserError(
-            f"no click of {files[0]} has both a user and an item vector; do the files belong together?"
-        )
+        raise UserError(f"no click of {files[0]} has both a user and an item vector; do the files belong together?")
     user, item, theme = (clicks[name][known] for name in _LOG_COLUMNS)
     return build_theme_log(user, item, theme, kept, seed), tables
 
@@ -146,9 +142,7 @@ def _clicks(file: Path) -> dict[str, Integers]:
         try:
             parts.append(chunk.select(pl.col(names).cast(pl.Int64)))
         except pl.exceptions.PolarsError as error:
-            raise UserError(
-                f"{file} holds an id that is not a whole number: {str(error).splitlines()[0]}"
-            ) from error
+            raise UserError(f"{file} holds an id that is not a whole number: {str(error).splitlines()[0]}") from error
     if not parts:
         raise UserError(f"{file} holds no clicks")
     frame = pl.concat(parts).drop_nulls()

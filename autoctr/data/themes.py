@@ -45,9 +45,7 @@ def first_themes(theme: Integers, count: int) -> Integers:
     return values[np.argsort(first)][:count]
 
 
-def build_theme_log(
-    user: Integers, item: Integers, theme: Integers, themes: Integers, seed: int = 0
-) -> ThemeLog:
+def build_theme_log(user: Integers, item: Integers, theme: Integers, themes: Integers, seed: int = 0) -> ThemeLog:
     """Turn clicks into labelled, split rows.
 
     ``user``, ``item``, ``theme`` are the clicks that have both vectors and a theme among ``themes``, in the
@@ -93,9 +91,7 @@ def build_theme_log(
     return ThemeLog(**columns, themes=tuple(themes.tolist()), rho=tuple(rhos), items=tuple(sizes))
 
 
-def sample_negatives(
-    user: Integers, item: Integers, rho: float, seed: int, theme: int
-) -> tuple[Integers, Integers]:
+def sample_negatives(user: Integers, item: Integers, rho: float, seed: int, theme: int) -> tuple[Integers, Integers]:
     """Draw floor(n_pos / rho) items per user, uniformly without replacement, from the domain's other items.
 
     ``user`` and ``item`` are the distinct clicks of one domain. A user with too few other items gets all of
@@ -137,7 +133,7 @@ def sample_negatives(
 
 
 def split_groups(group: npt.NDArray[Any], draw: npt.NDArray[np.uint64]) -> npt.NDArray[np.int8]:
-    """60/20/20 inside every group, in the order of ``draw``: floor(0.6 n) train, up to floor(0.8 n) valid, the rest test.
+    """60/20/20 inside every group in the order of ``draw``: floor(0.6 n) train, to floor(0.8 n) valid, then test.
 
     Returns: int8 [N], 0 train, 1 valid, 2 test; groups of fewer than five rows lean to test, as in the
     reference.
@@ -154,16 +150,12 @@ def split_groups(group: npt.NDArray[Any], draw: npt.NDArray[np.uint64]) -> npt.N
 
 def _rank_in_runs(values: npt.NDArray[Any]) -> Integers:
     starts = (
-        np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
-        if len(values)
-        else np.empty(0, np.int64)
+        np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]])) if len(values) else np.empty(0, np.int64)
     )
     return np.arange(len(values)) - np.repeat(starts, np.diff(np.append(starts, len(values))))
 
 
 def _among(keys: Integers, ordered: Integers) -> npt.NDArray[np.bool_]:
     place = np.searchsorted(ordered, keys)
-    found: npt.NDArray[np.bool_] = (place < len(ordered)) & (
-        ordered[np.minimum(place, len(ordered) - 1)] == keys
-    )
+    found: npt.NDArray[np.bool_] = (place < len(ordered)) & (ordered[np.minimum(place, len(ordered) - 1)] == keys)
     return found

@@ -47,9 +47,7 @@ def read_vectors(path: Path, keep: frozenset[str] | None = None) -> VectorTable:
     width: int | None = None
     for names, matrix in _blocks(path):
         if width is not None and matrix.shape[1] != width:
-            raise UserError(
-                f"{path} holds vectors of {width} and of {matrix.shape[1]} numbers; make them all equal"
-            )
+            raise UserError(f"{path} holds vectors of {width} and of {matrix.shape[1]} numbers; make them all equal")
         width = matrix.shape[1]
         rows = []
         for row, name in enumerate(names):
@@ -106,9 +104,7 @@ def _number_lists(path: Path, names: list[str | None], values: list[Any]) -> npt
     if len(widths) > 1:
         short, long = min(widths), max(widths)
         bad = next(name for name, row in zip(names, rows, strict=True) if len(row) != len(rows[0]))
-        raise UserError(
-            f"{path} holds vectors of {short} and of {long} numbers (id {bad}); make them all equal"
-        )
+        raise UserError(f"{path} holds vectors of {short} and of {long} numbers (id {bad}); make them all equal")
     return np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
 
 

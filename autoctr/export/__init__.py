@@ -1,1 +1,6 @@
-"""A winner as a folder that runs without autoctr."""
+"""A winner as a folder that runs without autoctr.
+
+:func:`autoctr.export.folder.write_folder` writes it, :func:`autoctr.export.verify.verify_folder` checks it.
+``source.py`` writes the model's source, ``state.py`` names its weights, ``bundle.py`` makes ``predict.py`` of
+``standalone.py``.
+"""

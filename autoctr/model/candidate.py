@@ -36,7 +36,7 @@ class Candidate:
         warmup: share of the supernet's steps before gates and operators move.
         alternating: learn gates and operators on held-out training rows instead of the weights' batch.
         readout: ``hard`` (best operator), ``soft`` (frozen mixture) or ``drop`` (remove what costs no validation).
-        search_epochs: passes over the training rows in the supernet.
+        search_epochs: passes over the training rows in the supernet (at least 250 steps are made).
         retrain: start the discrete network from ``scratch`` or from the ``supernet``'s weights.
     Sparsity (AdaSparse, arXiv 2206.13108)
         sparsity: wanted share of closed neurons at a domain of middling size; 0 = off.
@@ -78,7 +78,7 @@ class Candidate:
     embedding_l2: float = 1e-6
     dropout: float = 0.2
     embedding_dropout: float = 0.0
-    batch: int = 4096
+    batch: int = 2048
     epochs: int = 10
     seed: int = 0
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.parameters import Layout, Views, uniform, zeros
+
+
+class Cross(Protocol):
+    """A component that multiplies its input f with the anchor x0."""
+
+    def declare(self, layout: Layout, name: str, width: int) -> None:
+        """Reserve the weights."""
+
+    def forward(self, weights: Views, name: str, x: Tensor, anchor: Tensor) -> Tensor:
+        """The crossed input, [K, B, H]."""
+
+    def cost(self, width: int) -> int:
+        """Multiply-adds per row."""
 
 
 class VectorCross:
@@ -43,4 +58,4 @@ class MatrixCross:
         return width * width + width
 
 
-CROSS = {"vector": VectorCross(), "matrix": MatrixCross()}
+CROSS: dict[str, Cross] = {"vector": VectorCross(), "matrix": MatrixCross()}

@@ -38,7 +38,7 @@ def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int) -> T
 
     Returns: [K, B, H].
     """
-    members, rows, width = x.shape
+    rows, width = x.shape[1:]
     device = x.device
     key = _mix(_mix(seeds + _wrapped(step * 0x9E3779B1)) + _wrapped(place * 0x85EBCA77))
     row = _mix(torch.arange(rows, dtype=torch.int32, device=device) + key[:, None])

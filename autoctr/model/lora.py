@@ -7,6 +7,7 @@ over all domains with the others masked out. The wide form does more arithmetic 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def segment_form(x: Tensor, a: Tensor, b: Tensor, bias: Tensor, segments: Segmen
     """One product per domain that the batch holds. Cheapest on a CPU when D · R is large."""
     pieces = []
     bounds = segments.bounds
-    for d, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for d, (start, end) in enumerate(pairwise(bounds)):
         if end > start:
             low = torch.bmm(x[:, start:end], a[:, d])
             pieces.append(torch.baddbmm(bias[:, d, None], low, b[:, d]))

@@ -59,7 +59,7 @@ class Add:
 
 
 class Product:
-    """prod_u (g_u x_u + 1 - g_u): a closed input counts as 1, not as 0 (in the released code one closed gate zeroes all)."""
+    """prod_u (g_u x_u + 1 - g_u): a closed input counts as 1. Counted as 0, one closed gate would zero the node."""
 
     def declare(self, layout: Layout, node: str, sources: Sequence[str], width: int) -> None:
         """Without weights."""

@@ -95,7 +95,7 @@ class Layout:
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Named weights [K, *shape] of ``flat`` [K, P]. One split, so that the backward pass is one concatenation."""
-        pieces = flat.split([weight.size for weight in self.weights.values()], dim=1)
+        pieces = torch.split(flat, [weight.size for weight in self.weights.values()], dim=1)
         return {
             name: piece.reshape(len(flat), *weight.shape)
             for (name, weight), piece in zip(self.weights.items(), pieces, strict=True)

@@ -23,25 +23,30 @@ from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
 HELD_OUT = 0.2
+BATCH = 1024
+FEWEST_STEPS = 250
 DROP_ROWS = 16_384
 DROP_TOLERANCE = 1e-5
 
 #: Fields the supernet depends on. Training settings are fixed at their defaults, so that equal genes share one run.
 SUPERNET_FIELDS = (
     "embedding", "width", "blocks", "cross", "norm", "architecture_rate", "warmup", "alternating", "search_epochs",
-    "sparsity", "sparsity_tilt", "sparsity_form", "pruner_input", "rank", "rank_tilt", "batch",
+    "sparsity", "sparsity_tilt", "sparsity_form", "pruner_input", "rank", "rank_tilt",
 )  # fmt: skip
 
 
 def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
     """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
     genes = {name: getattr(candidate, name) for name in SUPERNET_FIELDS}
-    return Candidate(**genes, architecture="learn", seed=seed)
+    return Candidate(**genes, architecture="learn", batch=BATCH, seed=seed)
 
 
 def search_rows(candidate: Candidate, train_rows: int) -> int:
-    """Training rows that the supernet visits."""
-    return math.ceil(candidate.search_epochs * train_rows)
+    """Training rows that the supernet visits: ``search_epochs`` passes, and never fewer than 250 steps.
+
+    Gates need some dozens of steps to move at all (51 at a rate of 0.01), however small the table is.
+    """
+    return max(math.ceil(candidate.search_epochs * train_rows), FEWEST_STEPS * BATCH)
 
 
 def train_supernet(
@@ -144,14 +149,14 @@ def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset:
 def discretise(
     supernet: Cohort, architecture: Architecture, dataset: Dataset, candidate: Candidate | None = None
 ) -> Cohort:
-    """The discrete network with the supernet's weights, as a fresh cohort.
+    """The discrete network with the supernet's weights, as a cohort that has not been trained further.
 
     Args:
         candidate: whose settings the discrete network takes; the supernet's own by default.
     """
     member = (candidate or supernet.network.candidates[0]).replace(wiring=architecture, blocks=architecture.blocks)
     network = supernet.network
-    cohort = Cohort(
+    return Cohort(
         dataset.statistics,
         [member],
         frozen_tables(dataset),
@@ -160,8 +165,6 @@ def discretise(
         dtype=network.dtype,
         start=(network.layout, supernet.weights()),
     )
-    cohort.rows = supernet.rows
-    return cohort
 
 
 @dataclasses.dataclass(frozen=True)

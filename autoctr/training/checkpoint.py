@@ -70,5 +70,5 @@ def restore(
             view[0].copy_(tensors[f"{prefix}.{name}"])
     cohort.table[:, 0].copy_(tensors["embedding"])
     cohort.running[0].copy_(tensors["running"])
-    cohort.rows = round(progress * ramp)
+    cohort.ramped = round(progress * ramp)
     return cohort

@@ -34,8 +34,9 @@ class Weights:
 
     def copy(self) -> Weights:
         """A copy that later training does not change."""
-        tensors = (self.flat, self.table, self.running, self.architecture)
-        return Weights(*(tensor.clone() for tensor in tensors), progress=self.progress)
+        return Weights(
+            self.flat.clone(), self.table.clone(), self.running.clone(), self.architecture.clone(), self.progress
+        )
 
 
 class Cohort:
@@ -62,7 +63,8 @@ class Cohort:
     ) -> None:
         self.network = Network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
-        self.steps = self.rows = 0
+        self.steps = self.rows = self.wiring_steps = 0
+        self.ramped = 0 if start is None else round(start[1].progress * self.ramp)
         device = self.network.device
         seeds = [candidate.seed for candidate in candidates]
         self.flat = self.network.layout.initial(seeds).to(device, dtype)
@@ -95,7 +97,7 @@ class Cohort:
     @property
     def progress(self) -> float:
         """Share of the sparsity ramp that is done."""
-        return min(self.rows / self.ramp, 1.0)
+        return min((self.ramped + self.rows) / self.ramp, 1.0)
 
     def distinct(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Distinct embedding rows [U] of ``ids``, and where each id lies among them (the shape of ``ids``).
@@ -145,8 +147,8 @@ class Cohort:
         gradients = torch.autograd.grad(losses.sum(), leaves)
         with torch.no_grad():
             if wire:
-                self.wired = getattr(self, "wired", 0) + 1
-                self.wiring.step(self.architecture, gradients[2], self.wired)
+                self.wiring_steps += 1
+                self.wiring.step(self.architecture, gradients[2], self.wiring_steps)
             if weigh:
                 self.dense.step(self.flat, gradients[0], self.steps)
                 self.sparse.step(self.table, rows, values.detach(), gradients[1], self.steps)
@@ -178,3 +180,14 @@ class Cohort:
     def weights(self) -> Weights:
         """The present weights (shared with the cohort; copy them to keep them)."""
         return Weights(self.flat, self.table, self.running, self.architecture, self.progress)
+
+    def restore(self, weights: Weights) -> None:
+        """Take over weights, and the steepness of the pruners that goes with them. Optimiser state is not touched."""
+        for mine, given in (
+            (self.flat, weights.flat),
+            (self.table, weights.table),
+            (self.running, weights.running),
+            (self.architecture, weights.architecture),
+        ):
+            mine.copy_(given)
+        self.ramped = round(weights.progress * self.ramp) - self.rows

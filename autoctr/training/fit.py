@@ -17,6 +17,10 @@ class OutOfTime(Exception):
     """The deadline passed before the first score."""
 
 
+class Diverged(Exception):
+    """A member's scores are no longer finite numbers."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rung:
     """A scoring of one member: rows visited so far (over all stages), its scores, and training speed in rows/s."""
@@ -87,6 +91,7 @@ def fit(
 
     Raises:
         OutOfTime: if the deadline passes before the first score.
+        Diverged: if the first scores are not finite.
     """
     batch = cohort.network.candidates[0].batch
     every, limit = rung_rows(len(splits.train)), math.ceil(epochs * len(splits.train))
@@ -107,6 +112,11 @@ def fit(
             due += every
             speed = every / (time.monotonic() - started)
             scores = score_members(cohort, splits.valid, dataset)[0]
+            if not math.isfinite(scores.logloss):
+                if best is None:
+                    raise Diverged
+                best.reason = "diverged"
+                return best
             rungs.append(Rung(visited + cohort.rows, scores, speed))
             if best is None or scores.value(metric) > best.best.value(metric):
                 best = Fitted(cohort.weights().copy(), scores, rungs, reason)

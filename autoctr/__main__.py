@@ -1,0 +1,5 @@
+"""``python -m autoctr``."""
+
+from autoctr.cli import main
+
+main()

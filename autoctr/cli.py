@@ -1,0 +1,333 @@
+"""The command line: reading arguments and printing, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoctr.errors import UserError
+
+if TYPE_CHECKING:
+    from autoctr.data.dataset import Dataset
+    from autoctr.search.record import Record
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
+
+
+class _Duration(click.ParamType):  # type: ignore[type-arg]
+    """A time such as 90s, 20m, 1h30m or plain seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", value.strip())
+        if not match or not any(match.groups()):
+            self.fail(f"{value!r} is not a time; write 90s, 20m or 1h30m", parameter, context)
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return 3600 * hours + 60 * minutes + seconds
+
+
+DURATION = _Duration()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="autoctr")
+def cli() -> None:
+    """Find, prove and export one click-through-rate model for many domains.
+
+    \b
+    autoctr search --dataset taobao-sim            search on simulated logs
+    autoctr search --table events.parquet --schema schema.yaml
+    autoctr show NAME                              what was found
+    autoctr export NAME --out model/               a model that runs without autoctr
+    """
+
+
+def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option("--dataset", "-d", help="Name of a built-in data set; see: autoctr data list."),
+            click.option("--data", type=FOLDER, help="Folder of the built-in data set's raw files."),
+            click.option("--table", type=FILE, help="Your own rows: a parquet or csv file, or a folder of them."),
+            click.option("--schema", type=FILE, help="What the columns of --table are (YAML)."),
+            click.option("--rows", type=int, help="taobao-sim: about how many rows to simulate."),
+            click.option("--truth", help="taobao-sim: the planted model (full, additive, shared)."),
+            click.option("--data-seed", type=int, help="Seed of the simulation, the negatives and the split."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _where(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--storage", help="Database of the study; default: SQLite in its folder.")(command)
+    return click.option("--root", type=FOLDER, default="studies", show_default=True, help="Folder of all studies.")(
+        command
+    )
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that were given, with the data seed under the name the data sets know."""
+    if "data_seed" in arguments:
+        arguments["seed"] = arguments.pop("data_seed")
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+@cli.command()
+@_data_options
+@click.option("--recipe", help="A shipped study (data set, space and budget) or a YAML file; options override it.")
+@click.option("--space", "-s", help="Name of a search space or a YAML file; see: autoctr spaces.  [default: joint]")
+@click.option("--trials", "-n", type=int, help="Total number of trials.  [default: 30 without --time-limit]")
+@click.option("--time-limit", "-t", type=DURATION, help="Total wall time, such as 20m or 1h30m.")
+@click.option("--study", help="Name of the study.  [default: data set and space]")
+@click.option("--metric", help="wauc, auc or logloss of the first label.  [default: wauc]")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
+@_where
+def search(recipe: str | None, **arguments: Any) -> None:
+    """Search the best network for a data set, and prove it on the test split."""
+    from autoctr.progress import printer
+    from autoctr.search.run import search as run
+
+    options = {} if recipe is None else _read_recipe(recipe)
+    seed, data_seed = arguments.pop("seed"), arguments.pop("data_seed")
+    options |= {name: value for name, value in arguments.items() if value is not None}
+    options["seed"] = seed if seed is not None else options.get("seed", 0)
+    if data_seed is not None:
+        options["data_seed"] = data_seed
+    with printer() as watcher:
+        study = _finishing(lambda: run(**options, watcher=watcher), watcher)
+    _print_study(study)
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    import yaml
+
+    from autoctr.shipped import find
+
+    path = find("studies", name)
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML ({error})".replace("\n", " ")) from error
+    legal = {parameter.name for parameter in search.params} - {"recipe", "root", "storage"}
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path} must be a mapping; legal keys are {', '.join(sorted(map(str, legal)))}")
+    recipe = {str(key).replace("-", "_"): value for key, value in recipe.items() if key != "description"}
+    for key in recipe:
+        if key not in legal:
+            raise UserError(f"{path}: unknown key {key!r}; legal are {', '.join(sorted(map(str, legal)))}")
+    if "time_limit" in recipe:
+        recipe["time_limit"] = DURATION.convert(recipe["time_limit"], None, None)
+    return recipe
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trials", "-n", type=int, help="A new total number of trials.")
+@click.option("--time-limit", "-t", type=DURATION, help="A new total wall time.")
+@_where
+def resume(name: str, **arguments: Any) -> None:
+    """Continue a study from what is stored."""
+    from autoctr.progress import printer
+    from autoctr.search.run import resume as run
+
+    with printer() as watcher:
+        study = _finishing(lambda: run(name, **_given(arguments), watcher=watcher), watcher)
+    _print_study(study)
+
+
+def _finishing(work: Callable[[], Any], watcher: Any) -> Any:
+    """Run ``work``; SIGTERM ends it like Ctrl-C, with a line that says how to go on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work()
+    except KeyboardInterrupt:
+        name = watcher.study
+        how = f"continue with: autoctr resume {name}" if name else "nothing was started"
+        watcher.close()
+        click.echo(f"stopped; everything finished is stored; {how}", err=True)
+        sys.exit(130)
+
+
+@cli.command()
+@_where
+def studies(root: Path, storage: str | None) -> None:
+    """List the studies."""
+    from autoctr.search.run import load_study
+    from autoctr.search.study import names
+
+    listed = names(root)
+    if not listed:
+        click.echo(f"no studies in {root}; start one with: autoctr search --dataset taobao-sim")
+    for name in listed:
+        study = load_study(name, root=root, storage=storage)
+        records, best = study.records(), study.best()
+        done = sum(record.state in ("COMPLETE", "PRUNED", "FAIL") for record in records)
+        found = "no finished trial" if best is None else f"best {study.settings.metric} {best.value:.5f} (trial {best.number})"
+        click.echo(f"{name:30} {done:4} trials  {found}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trial", type=int, help="Show one trial instead of the winner.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+@_where
+def show(name: str, trial: int | None, as_json: bool, root: Path, storage: str | None) -> None:
+    """Show what a study found."""
+    from autoctr.search.run import load_study, summary
+
+    study = load_study(name, root=root, storage=storage)
+    if as_json and trial is None:
+        click.echo(json.dumps(summary(study), indent=1))
+    elif trial is not None:
+        record = _record(study, trial)
+        if as_json:
+            click.echo(json.dumps(record.to_dict(), indent=1))
+        else:
+            _print_trial(record, study.settings.metric)
+    else:
+        _print_study(study)
+
+
+def _record(study: Any, number: int) -> Record:
+    records: dict[int, Record] = {record.number: record for record in study.records()}
+    if number not in records:
+        raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")
+    return records[number]
+
+
+def _print_study(study: Any) -> None:
+    from autoctr.report import study_text
+
+    click.echo(study_text(study))
+
+
+def _print_trial(record: Record, metric: str) -> None:
+    from autoctr.report import trial_text
+
+    click.echo(trial_text(record, metric))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write.")
+@click.option("--trial", type=int, help="Trial to export.  [default: the winner]")
+@_where
+def export(name: str, out: Path, trial: int | None, root: Path, storage: str | None) -> None:
+    """Write a trial's network as a folder that runs without autoctr."""
+    from autoctr.search.deliver import export as deliver
+
+    folder, difference = deliver(name, out, trial=trial, root=root, storage=storage)
+    click.echo(f"wrote {folder}; its probabilities differ from the searched network's by at most {difference:.1e}")
+    click.echo(f"try it: python {folder / 'predict.py'} INPUT.csv OUTPUT.csv")
+
+
+@cli.command()
+def spaces() -> None:
+    """List the shipped search spaces."""
+    from autoctr.search.space import load_space
+    from autoctr.shipped import names
+
+    for name in names("search_spaces"):
+        space = load_space(name)
+        click.echo(f"{name:12} {len(space.vary):3} fields vary  {space.description}")
+
+
+@cli.group()
+def data() -> None:
+    """Look at data sets and prepare them."""
+
+
+@data.command("list")
+def list_datasets() -> None:
+    """List the built-in data sets."""
+    from autoctr.data.presets import PRESETS
+
+    for name, preset in PRESETS.items():
+        needs = "needs --data DIR" if preset.needs_files else "built in"
+        click.echo(f"{name:16} {needs:17} {preset.summary}")
+
+
+@data.command()
+@click.argument("name", required=False)
+@_data_options
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def describe(name: str | None, as_json: bool, **arguments: Any) -> None:
+    """Describe a data set: rows, domains, fields, and the best reachable score where it is known."""
+    from autoctr.data.describe import describe as facts
+    from autoctr.data.describe import describe_text
+
+    dataset = _load(name, arguments)
+    click.echo(json.dumps(facts(dataset), indent=1) if as_json else describe_text(dataset))
+
+
+@data.command()
+@click.argument("name", required=False)
+@_data_options
+def prepare(name: str | None, **arguments: Any) -> None:
+    """Encode a data set into the cache."""
+    dataset = _load(name, arguments)
+    rows = sum(map(len, (dataset.train, dataset.valid, dataset.test)))
+    click.echo(f"{dataset.name}: {rows} rows encoded in {dataset.folder}")
+
+
+def _load(name: str | None, arguments: dict[str, Any]) -> Dataset:
+    from autoctr.data.presets import load_dataset
+
+    options = _given(arguments)
+    dataset = options.pop("dataset", None)
+    if name and dataset and name != dataset:
+        raise UserError(f"two data sets were named, {name} and {dataset}; name one")
+    return load_dataset(name or dataset, **options)
+
+
+@data.command()
+@click.argument("table", type=FILE)
+@click.option("--out", type=FILE, help="File to write.  [default: print]")
+def schema(table: Path, out: Path | None) -> None:
+    """Write a first schema for a table by looking at it."""
+    from autoctr.atomic import write_text
+    from autoctr.data.table import guess_schema
+
+    text = guess_schema(table)
+    if out is None:
+        click.echo(text)
+        return
+    if out.exists():
+        raise UserError(f"{out} exists; choose another --out, or remove it first")
+    write_text(out, text)
+    click.echo(f"wrote {out}; check its roles and kinds, then: autoctr search --table {table} --schema {out}")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line and exit code 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        sys.exit(_fail(error.format_message().replace("\n", " ")))
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except UserError as error:
+        sys.exit(_fail(str(error)))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _fail(message: str) -> int:
+    click.echo(f"autoctr: {message}", err=True)
+    return 2

@@ -1,0 +1,107 @@
+"""Writing a trained member as a folder that needs only torch, numpy and safetensors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from autoctr.atomic import replacing, write_json, write_text
+from autoctr.data.dataset import Dataset
+from autoctr.data.encoder import Encoder
+from autoctr.errors import UserError
+from autoctr.export.bundle import bundle
+from autoctr.export.card import FILES, FORMAT, facts
+from autoctr.export.plan import Plan
+from autoctr.export.source import model_source
+from autoctr.export.state import model_state
+from autoctr.export.verify import TOLERANCE, ExportMismatch, check_folder
+from autoctr.training.cohort import Cohort
+
+CARD = "card.json"
+
+
+def write_folder(
+    cohort: Cohort,
+    dataset: Dataset,
+    out: Path,
+    card: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    encoder: Encoder | None = None,
+) -> Path:
+    """Write ``model.py``, ``weights.safetensors``, ``features.json``, ``predict.py`` and ``card.json`` into ``out``.
+
+    The folder appears only when it is whole and gives the probabilities of the searched network.
+
+    Args:
+        cohort: one trained member with a discrete wiring.
+        dataset: what it was trained on; its validation rows are used for the check.
+        out: an empty or new folder, or one that holds an earlier export, which is replaced.
+        card: metrics and whatever else should stand in ``card.json``, JSON-ready.
+        overwrite: replace ``out`` whatever it holds.
+        encoder: of the dataset; by default the one that lies in its folder.
+
+    Returns: ``out``.
+
+    Raises:
+        UserError: if ``out`` holds something else or cannot be written.
+        ExportMismatch: if a probability differs from the searched network's by more than 1e-5.
+    """
+    out = Path(out)
+    target = out.resolve()
+    _check_free(target, overwrite)
+    if encoder is None:
+        if dataset.folder is None:
+            raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
+        encoder = Encoder.load(dataset.folder)
+    plan = Plan.of(cohort.network, cohort.progress)
+    with replacing(target) as folder:
+        folder.mkdir()
+        state = model_state(plan, cohort)
+        write_text(folder / "model.py", model_source(plan))
+        save_file(state, folder / "weights.safetensors")
+        # safetensors lets only the owner read
+        (folder / "weights.safetensors").chmod((folder / "model.py").stat().st_mode & 0o777)
+        write_text(folder / "features.json", _features(encoder))
+        write_text(folder / "predict.py", bundle("autoctr.export.standalone"))
+        written = {**card, **facts(plan, dataset, state, folder)}
+        write_json(folder / CARD, written)
+        check = check_folder(folder, cohort, dataset.valid)
+        if not check.largest_difference <= TOLERANCE:
+            raise ExportMismatch(
+                f"the exported model differs from the searched network by {check.largest_difference:.2g} in a "
+                f"probability (at most {TOLERANCE:g} is allowed); nothing was written to {out}"
+            )
+        write_json(folder / CARD, {**written, "check": dataclasses.asdict(check)})
+    return out
+
+
+def _features(encoder: Encoder) -> str:
+    return json.dumps({"format": FORMAT, "encoder": encoder.to_dict()}, ensure_ascii=False) + "\n"
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; give the name of a folder to export to")
+    try:
+        held = sorted(path.name for path in target.iterdir()) if target.exists() else []
+    except OSError as error:
+        raise UserError(f"cannot read {target}: {error.strerror}; choose another folder") from error
+    if overwrite or not held:
+        return
+    foreign = sorted(set(held) - {*FILES, CARD, "__pycache__"})
+    if foreign or not _is_export(target):
+        shown = ", ".join((foreign or held)[:3])
+        raise UserError(f"{target} already holds {shown}, which no export wrote; choose another folder or overwrite it")
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        return "autoctr_export" in json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False

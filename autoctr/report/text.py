@@ -1,0 +1,87 @@
+"""A study and its trials as plain text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from autoctr.model.candidate import Candidate
+
+if TYPE_CHECKING:
+    from autoctr.search.record import Record
+    from autoctr.search.study import Study
+
+
+def study_text(study: Study) -> str:
+    """The trials, the winner beside the plain network on the test split, and the winner's network."""
+    from autoctr.search.run import summary
+
+    records, facts = study.records(), summary(study)
+    states = {state: sum(record.state == state for record in records) for state in sorted({r.state for r in records})}
+    counted = ", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "none"
+    lines = [f"study {study.name}: {facts['dataset']}, space {study.settings.space}; trials: {counted}"]
+    best = facts["best"]
+    if best is None:
+        return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
+    lines.append(f"winner: trial {best['number']}, validation {facts['metric']} {best['value']:.5f}")
+    if best["test"] is not None:
+        lines += ["", *_comparison(best)]
+    lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
+    return "\n".join(lines)
+
+
+def _comparison(best: dict[str, Any]) -> list[str]:
+    """Test metrics of winner and plain network, pooled and per domain."""
+    sides = [("winner", best["test"])] + ([("plain", best["plain"])] if best["plain"] else [])
+    ceiling = best.get("ceiling")
+    lines = ["test          " + "".join(f"{name:>10}" for name, _ in sides) + ("   ceiling" if ceiling else "")]
+    for metric in ("wauc", "auc", "logloss"):
+        row = f"{metric:14}" + "".join(_number(side[metric]) for _, side in sides)
+        lines.append(row + (_number(ceiling["wauc"]) if ceiling and metric == "wauc" else ""))
+    for domain, score in best["test"]["domains"].items():
+        values = [side["domains"].get(domain, {}).get("auc") for _, side in sides]
+        lines.append(f"{domain[:13]:14}" + "".join(map(_number, values)) + f"   {score['rows']:,} rows")
+    if ceiling and best["test"]["wauc"] is not None:
+        gap = ceiling["wauc"] - best["test"]["wauc"]
+        low, high = ceiling["interval"]
+        lines.append(f"the winner is {gap:.4f} WAUC below the best possible ranking ({low:.4f} to {high:.4f})")
+    single = [name for name, score in best["test"]["domains"].items() if score["auc"] is None]
+    if single:
+        lines.append(f"left out of WAUC, only one class in the test rows: {', '.join(single)}")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return f"{'-':>10}" if value is None else f"{value:10.5f}"
+
+
+def network_lines(candidate: Candidate) -> list[str]:
+    """The network and the settings in which the candidate differs from the defaults."""
+    lines = []
+    if candidate.wiring is not None:
+        lines += ["network:", *(f"  {line}" for line in candidate.wiring.describe())]
+    default = Candidate()
+    changed = {
+        field.name: getattr(candidate, field.name)
+        for field in dataclasses.fields(candidate)
+        if field.name not in ("wiring", "seed") and getattr(candidate, field.name) != getattr(default, field.name)
+    }
+    shown = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in changed.items())
+    return [*lines, f"settings other than the defaults: {shown or 'none'}"]
+
+
+def trial_text(record: Record, metric: str) -> str:
+    """One trial: its state, its rungs and its network."""
+    score = "no score" if record.value is None else f"validation {metric} {record.value:.5f}"
+    lines = [f"trial {record.number}: {record.state.lower()}, {score}"]
+    if record.reason:
+        lines.append(f"ended by: {record.reason}")
+    if record.seconds is not None:
+        speed = "" if record.speed is None else f", {record.speed:,.0f} rows/s"
+        lines.append(f"{record.seconds:.1f} s{speed}")
+    if record.gap:
+        lines.append(
+            f"supernet {record.gap['relaxed']:.5f}, discrete with the same weights {record.gap['discrete']:.5f}"
+        )
+    lines += [f"  {rows:>12,} rows  {value:.5f}" for rows, value in record.rungs]
+    return "\n".join([*lines, *network_lines(record.candidate)])

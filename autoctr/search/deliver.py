@@ -1,0 +1,61 @@
+"""From a study's trial to a folder: the one step that joins study and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autoctr.errors import UserError
+from autoctr.search.run import find_device, load_study, open_dataset
+from autoctr.search.study import DEFAULT_ROOT, Study
+
+
+def export(
+    name: str,
+    out: Path | str,
+    *,
+    trial: int | None = None,
+    root: Path | str = DEFAULT_ROOT,
+    storage: str | None = None,
+) -> tuple[Path, float]:
+    """Write a trial's network as a folder that runs without autoctr.
+
+    Args:
+        trial: its number; the winner by default.
+
+    Returns: the folder, and the largest difference of a probability from the searched network's.
+
+    Raises:
+        UserError: if the study or the trial is not there, or its weights were not kept.
+    """
+    from autoctr.export.folder import write_folder
+    from autoctr.training import checkpoint
+
+    study = load_study(name, root=root, storage=storage)
+    number = _number(study, trial)
+    dataset = open_dataset(study)
+    cohort = checkpoint.load(study.weights_path(number), dataset, find_device("cpu"))
+    return write_folder(cohort, dataset, Path(out), _card(study, number))
+
+
+def _number(study: Study, trial: int | None) -> int:
+    best = study.best()
+    if best is None:
+        raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
+    number = best.number if trial is None else trial
+    records = {record.number: record for record in study.records()}
+    if number not in records:
+        raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")
+    if number not in study.kept():
+        kept = ", ".join(map(str, study.kept()))
+        raise UserError(f"the weights of trial {number} were not kept; trials that can be exported: {kept}")
+    return number
+
+
+def _card(study: Study, number: int) -> dict[str, Any]:
+    record = next(record for record in study.records() if record.number == number)
+    proof = study.database.user_attrs.get("proof")
+    tested = None
+    if proof is not None:
+        tested = proof["best"] if proof["number"] == number else proof["plain"] if number == 0 else None
+    return {"study": study.name, "trial": number, "metric": study.settings.metric, "valid": record.valid, "test": tested}

@@ -1,0 +1,132 @@
+"""The next candidate of a study: a function of what is finished, the study's seed and the trial's number."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from autoctr.model.architecture import FIXED, Architecture
+from autoctr.model.candidate import Candidate
+from autoctr.search.record import Direction, Record
+from autoctr.search.seeds import derive
+from autoctr.search.space import Space
+
+STARTUP_SHARE = 4
+MOST_STARTUP = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """A candidate and the values of the varied fields that it was made from."""
+
+    candidate: Candidate
+    values: dict[str, Any]
+
+
+def plain(space: Space) -> Candidate:
+    """Trial 0: the plain shared network, every method off, the same training defaults on every data set."""
+    return Candidate(epochs=space.base().epochs, batch=space.base().batch)
+
+
+def methods_on(space: Space) -> Candidate:
+    """Trial 1: the defaults with every method on that the space can switch on."""
+    wanted = {"architecture": "learn", "rank": 4, "sparsity": 0.2, "retrain": "scratch"}
+    base = space.base()
+    for name, value in wanted.items():
+        part = space.vary.get(name)
+        if part is not None and part.contains(value):
+            base = base.replace(**{name: value})
+    for name, part in space.vary.items():
+        if not part.contains(getattr(base, name)):
+            middle = (
+                part.values[0] if hasattr(part, "values") else type(getattr(base, name))((part.low + part.high) / 2)
+            )
+            base = base.replace(**{name: middle})
+    return base
+
+
+def startup_trials(expected: int) -> int:
+    """Random trials before the sampler learns: at most a quarter of all."""
+    return max(1, min(MOST_STARTUP, expected // STARTUP_SHARE))
+
+
+def propose(
+    space: Space, records: Sequence[Record], *, number: int, seed: int, direction: Direction, expected: int
+) -> Proposal:
+    """The candidate of trial ``number``.
+
+    Args:
+        records: of the finished trials.
+        seed: of the study.
+        direction: ``maximize`` or ``minimize``.
+        expected: trials that the study will have in the end, as far as that is known.
+    """
+    if number == 0:
+        candidate = plain(space)
+        values = space.within(candidate)
+    elif number == 1:
+        candidate = methods_on(space)
+        values = space.within(candidate)
+    else:
+        values = _sample(space, records, number, seed, direction, expected)
+        candidate = space.candidate(values)
+    candidate = candidate.replace(seed=derive(seed, 0, "weights"))
+    return Proposal(_wired(candidate, records, number, seed, direction), values)
+
+
+def _sample(
+    space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction, expected: int
+) -> dict[str, Any]:
+    """Ask a fresh TPE sampler that sees the finished trials through a study in memory."""
+    import optuna
+
+    optuna.logging.disable_propagation()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(
+            seed=derive(seed, number, "sampler"), multivariate=True, n_startup_trials=startup_trials(expected)
+        )
+    distributions = {name: part.distribution() for name, part in space.vary.items()}
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    study.add_trials(
+        [
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[record.state],
+                value=record.value if record.state == "COMPLETE" else None,
+                intermediate_values=dict(record.rungs),
+                params=record.values,
+                distributions={name: distributions[name] for name in record.values},
+            )
+            for record in records
+        ]
+    )
+    return dict(study.ask(distributions).params)
+
+
+def _wired(candidate: Candidate, records: Sequence[Record], number: int, seed: int, direction: Direction) -> Candidate:
+    """Fix the wiring of every architecture but ``learn``, whose wiring the supernet finds."""
+    if candidate.architecture == "learn":
+        return candidate
+    if candidate.architecture != "inherit":
+        return candidate.replace(wiring=FIXED[candidate.architecture](candidate.blocks))
+    parents = [
+        record
+        for record in records
+        if record.value is not None
+        and record.candidate.wiring is not None
+        and record.candidate.blocks == candidate.blocks
+    ]
+    sign = 1 if direction == "maximize" else -1
+    parents.sort(key=lambda record: (-sign * (record.value or 0.0), record.number))
+    parent = parents[0].candidate.wiring if parents else None
+    parent = parent or FIXED["parallel"](candidate.blocks)
+    tried = {record.candidate.wiring.effective() for record in parents if record.candidate.wiring is not None}
+    options = [option for option in parent.neighbours() if option.effective() not in tried] or list(parent.neighbours())
+    return candidate.replace(wiring=_pick(options, derive(seed, number, "inherit")))
+
+
+def _pick(options: list[Architecture], seed: int) -> Architecture:
+    return random.Random(seed).choice(options)

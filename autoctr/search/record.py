@@ -1,0 +1,74 @@
+"""What a study remembers of one trial."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from autoctr.model.candidate import Candidate
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One trial.
+
+    ``state`` is Optuna's name. ``value`` is the best validation score so far (None before the first), ``values`` the
+    varied fields that the sampler sees, ``rungs`` pairs of (rows visited over all stages, best score so far).
+    ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
+    validation score, and ``reason`` why training ended.
+    """
+
+    number: int
+    state: str
+    value: float | None
+    candidate: Candidate
+    values: dict[str, Any]
+    rungs: tuple[tuple[int, float], ...]
+    seconds: float | None
+    speed: float | None
+    valid: dict[str, Any] | None
+    gap: dict[str, float] | None
+    reason: str | None
+
+    @property
+    def rows(self) -> int:
+        """Rows visited at the last rung."""
+        return self.rungs[-1][0] if self.rungs else 0
+
+    def best_until(self, rows: int, direction: Direction) -> float | None:
+        """Best score among the rungs up to ``rows``, None if there is none yet."""
+        seen = [value for visited, value in self.rungs if visited <= rows]
+        if not seen:
+            return None
+        return max(seen) if direction == "maximize" else min(seen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        kept = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**kept, "candidate": self.candidate.to_dict(), "rungs": [list(rung) for rung in self.rungs]}
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Record:
+        """Read a trial of the study's storage."""
+        kept = trial.user_attrs
+        rungs = tuple(sorted(trial.intermediate_values.items()))
+        value = trial.value if trial.state.name == "COMPLETE" else rungs[-1][1] if rungs else None
+        return cls(
+            number=trial.number,
+            state=trial.state.name,
+            value=value,
+            candidate=Candidate.from_dict(json.loads(kept["candidate"])),
+            values=dict(trial.params),
+            rungs=rungs,
+            seconds=kept.get("seconds"),
+            speed=kept.get("speed"),
+            valid=kept.get("valid"),
+            gap=kept.get("gap"),
+            reason=kept.get("reason"),
+        )

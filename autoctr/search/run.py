@@ -1,0 +1,417 @@
+"""Running a study: propose, train, tell, until the totals are spent; then read the test split once."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoctr.errors import UserError
+from autoctr.search.events import Watcher
+from autoctr.search.proposal import propose
+from autoctr.search.record import Direction, Record
+from autoctr.search.space import Space, load_space
+from autoctr.search.study import DEFAULT_ROOT, Settings, Study, fingerprint, names
+from autoctr.training.fit import Diverged, OutOfTime, Rung, rung_rows
+
+if TYPE_CHECKING:
+    import optuna
+
+    from autoctr.data.dataset import Dataset
+    from autoctr.search.trial import Laboratory
+
+DEFAULT_TRIALS = 30
+FEWEST_TO_COMPARE = 4
+MOST_FAILURES = 3
+
+
+def search(
+    dataset: str | None = None,
+    *,
+    data: Path | str | None = None,
+    table: Path | str | None = None,
+    schema: Path | str | None = None,
+    space: str = "joint",
+    trials: int | None = None,
+    time_limit: float | None = None,
+    study: str | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    metric: str = "wauc",
+    data_seed: int | None = None,
+    root: Path | str = DEFAULT_ROOT,
+    watcher: Watcher | None = None,
+    **options: Any,
+) -> Study:
+    """Search the best candidate for a data set, from a new study to its proof on the test split.
+
+    Args:
+        dataset: name of a built-in data set; or ``table`` and ``schema`` for one's own.
+        data: folder of the built-in data set's raw files.
+        space: name of a shipped search space or path of a YAML file.
+        trials: total number of trials; 30 if neither this nor ``time_limit`` is given.
+        time_limit: total wall time, in seconds.
+        study: its name; by default the data set's and the space's.
+        storage: database address; by default SQLite in the study's folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
+        data_seed: of the data set's simulation, negatives and split.
+        options: of the data set, such as ``rows`` of ``taobao-sim``.
+
+    Raises:
+        UserError: for whatever the user can mend.
+    """
+    from autoctr.data.presets import load_dataset
+    from autoctr.training.metrics import METRICS
+
+    watcher = watcher or Watcher()
+    if metric not in METRICS:
+        raise UserError(f"unknown metric {metric!r}; legal are {', '.join(METRICS)}")
+    if trials is None and time_limit is None:
+        trials = DEFAULT_TRIALS
+    for what, total in (("trials", trials), ("time limit", time_limit)):
+        if total is not None and total <= 0:
+            raise UserError(f"{what} is {total:g}; it must be above 0")
+    find_device(device)
+    loaded = load_space(space)
+    where = {"data": data, "table": table, "schema": schema}
+    if data_seed is not None:
+        options["seed"] = data_seed
+    source = {"name": dataset, **{key: str(Path(value).resolve()) for key, value in where.items() if value}, **options}
+    root = Path(root)
+    name = study or _free_name(f"{dataset or Path(str(table)).stem}-{loaded.name}", root)
+    if study is not None and Study(study, root, storage).exists():
+        raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
+    encoded = load_dataset(**_paths(source))
+    space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
+    settings = Settings(source, space_file, metric, seed, device, trials, time_limit)
+    made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
+    _run(made, loaded, encoded, watcher)
+    return made
+
+
+def resume(
+    name: str,
+    *,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    root: Path | str = DEFAULT_ROOT,
+    storage: str | None = None,
+    watcher: Watcher | None = None,
+) -> Study:
+    """Continue a study: finished trials stay, an interrupted one is run again under its own number.
+
+    Args:
+        trials: a new total. time_limit: a new total, in seconds. None keeps what the study has.
+
+    Raises:
+        UserError: if data set, space or code no longer are what the study was started with.
+    """
+    from autoctr.data.presets import load_dataset
+
+    study = load_study(name, root=root, storage=storage)
+    if trials is not None or time_limit is not None:
+        before = study.settings
+        study.set_totals(trials or before.trials, time_limit or before.time_limit)
+    settings = study.settings
+    space = load_space(settings.space)
+    dataset = load_dataset(**_paths(settings.source))
+    study.check(fingerprint(settings, space, dataset.key))
+    _run(study, space, dataset, watcher or Watcher())
+    return study
+
+
+def load_study(name: str, *, root: Path | str = DEFAULT_ROOT, storage: str | None = None) -> Study:
+    """Open a study to look at it.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    return Study.load(name, root=Path(root), storage=storage)
+
+
+def open_dataset(study: Study) -> Dataset:
+    """The study's encoded data set.
+
+    Raises:
+        UserError: if it is no longer the one that the study was started with.
+    """
+    from autoctr.data.presets import load_dataset
+
+    dataset = load_dataset(**_paths(study.settings.source))
+    stored = study.database.user_attrs["fingerprint"]["dataset"]
+    if dataset.key != stored:
+        raise UserError(f"the data of study {study.name} has changed since it was searched; put it back")
+    return dataset
+
+
+def find_device(name: str) -> str:
+    """The torch device of a user's word.
+
+    Raises:
+        UserError: for an unknown word, or CUDA where there is none.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}; legal are auto, cpu, cuda and cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device {name} is not supported; legal are auto, cpu, cuda and cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {name} was asked for, but this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
+        )
+    return name
+
+
+def _paths(source: dict[str, Any]) -> dict[str, Any]:
+    return {key: Path(value) if key in ("data", "table", "schema") else value for key, value in source.items()}
+
+
+def _free_name(wanted: str, root: Path) -> str:
+    taken, name, number = set(names(root)), wanted, 2
+    while name in taken:
+        name, number = f"{wanted}-{number}", number + 1
+    return name
+
+
+@dataclasses.dataclass
+class _Clock:
+    """Wall time spent over all runs of a study, in seconds, and the moment at which trials must stop."""
+
+    before: float
+    limit: float | None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds for trials: a twentieth of the limit, 15 s at most, is set aside for the end."""
+        if self.limit is None:
+            return float("inf")
+        return self.limit - min(0.05 * self.limit, 15.0) - self.spent
+
+    @property
+    def deadline(self) -> float:
+        return time.monotonic() + self.left
+
+
+def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None:
+    import torch
+
+    from autoctr.search.trial import Laboratory
+
+    settings = study.settings
+    with study.owned():
+        clock = _Clock(study.database.user_attrs["spent"], settings.time_limit)
+        laboratory = Laboratory(
+            dataset,
+            metric=settings.metric,
+            seed=settings.seed,
+            device=torch.device(find_device(settings.device)),
+            supernets=study.folder / "supernets",
+        )
+        watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
+        failures = 0
+        try:
+            while failures < MOST_FAILURES:
+                trial = study.unfinished()
+                records = [record for record in study.records() if record.state not in ("RUNNING", "WAITING")]
+                if trial is None:
+                    if not _may_start(settings, records, clock, len(dataset.train)):
+                        break
+                    number = len(records)
+                    proposal = propose(
+                        space,
+                        records,
+                        number=number,
+                        seed=settings.seed,
+                        direction=settings.direction,
+                        expected=_expected(settings, records, clock),
+                    )
+                    trial = study.begin(proposal)
+                ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
+                failures = failures + 1 if ended.state == "FAIL" and ended.reason != "time" else 0
+                study.database.set_user_attr("spent", clock.spent)
+            if failures == MOST_FAILURES:
+                watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
+            prove(study, dataset)
+        finally:
+            study.database.set_user_attr("spent", clock.spent)
+
+
+def _remaining(study: Study, clock: _Clock) -> str:
+    settings, parts = study.settings, []
+    if settings.trials is not None:
+        done = sum(record.state not in ("RUNNING", "WAITING") for record in study.records())
+        parts.append(f"{done} of {settings.trials} trials done")
+    if settings.time_limit is not None:
+        parts.append(f"{max(clock.left, 0) / 60:.1f} min left")
+    return ", ".join(parts)
+
+
+def _may_start(settings: Settings, records: Sequence[Record], clock: _Clock, train_rows: int) -> bool:
+    """Whether another trial fits into the totals; under a time limit it must at least reach its first score."""
+    if settings.trials is not None and len(records) >= settings.trials:
+        return False
+    speeds = [record.speed for record in records if record.speed]
+    needed = rung_rows(train_rows) / max(speeds) if speeds else 0.0
+    return clock.left > needed
+
+
+def _expected(settings: Settings, records: Sequence[Record], clock: _Clock) -> int:
+    """How many trials the study will have in the end."""
+    bounds = [] if settings.trials is None else [settings.trials]
+    if settings.time_limit is not None:
+        seconds = [record.seconds for record in records if record.seconds]
+        typical = sum(seconds) / len(seconds) if seconds else settings.time_limit
+        bounds.append(len(records) + int(clock.left / max(typical, 1e-3)))
+    return min(bounds)
+
+
+def _train(
+    study: Study,
+    record: Record,
+    trial: optuna.trial.Trial,
+    others: Sequence[Record],
+    laboratory: Laboratory,
+    clock: _Clock,
+    watcher: Watcher,
+) -> Record:
+    from autoctr.training import checkpoint
+
+    direction, metric = study.settings.direction, study.settings.metric
+    best_before = study.best()
+    every = rung_rows(len(laboratory.dataset.train))
+    known: list[float] = []
+    started = time.monotonic()
+
+    def on_rung(rung: Rung) -> bool:
+        value = getattr(rung.scores, metric)
+        known.append(value)
+        so_far = max(known) if direction == "maximize" else min(known)
+        study.report(trial, rung.rows, so_far)
+        watcher.rung(record.number, rung, so_far, best_before)
+        return record.number < 2 or not is_weak(rung.rows, so_far, others, every, direction)
+
+    watcher.started(record.number, record.candidate)
+    kept: dict[str, Any] = {}
+    try:
+        outcome = laboratory.run(
+            record.candidate,
+            deadline=clock.deadline,
+            on_rung=on_rung,
+            on_stage=lambda stage: watcher.stage(record.number, stage),
+        )
+    except (OutOfTime, Diverged, MemoryError, RuntimeError) as error:
+        kept["reason"] = {OutOfTime: "time", Diverged: "diverged"}.get(type(error), str(error).splitlines()[0][:400])
+        kept["seconds"] = time.monotonic() - started
+        ended = study.finish(trial, "FAIL", None, **kept)
+    else:
+        fitted = outcome.fitted
+        checkpoint.save(study.weights_path(record.number), outcome.cohort.network, fitted.weights)
+        kept = {
+            "candidate": outcome.candidate.canonical(),
+            "valid": dataclasses.asdict(fitted.best),
+            "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
+            "reason": fitted.reason,
+            "seconds": time.monotonic() - started,
+            "speed": sum(rung.speed for rung in fitted.rungs) / len(fitted.rungs),
+        }
+        state = "PRUNED" if fitted.reason == "weak" else "COMPLETE"
+        ended = study.finish(trial, state, getattr(fitted.best, metric), **kept)
+        study.discard_weights()
+    watcher.finished(ended, study.best())
+    return ended
+
+
+def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
+    """Whether a trial stops at a rung: worse than the median of the others' best scores at as many rows.
+
+    Asked at 2, 4, 8, ... passes only, and not before 4 others have got as far.
+    """
+    passes = rows // every
+    if passes < 2 or passes & (passes - 1) or rows - passes * every >= every:
+        return False
+    reached = [
+        record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"
+    ]
+    scores = sorted(score for score in reached if score is not None)
+    if len(scores) < FEWEST_TO_COMPARE:
+        return False
+    middle = scores[len(scores) // 2] if direction == "maximize" else scores[(len(scores) - 1) // 2]
+    return value < middle if direction == "maximize" else value > middle
+
+
+def prove(study: Study, dataset: Dataset) -> None:
+    """Read the test split, once for each pair of winner and plain network, and store what it says."""
+    best = study.best()
+    if best is None:
+        return
+    stored = study.database.user_attrs.get("proof")
+    if stored is not None and stored["number"] == best.number:
+        return
+    proof = {"number": best.number, "best": _tested(study, best.number, dataset)}
+    proof["plain"] = proof["best"] if best.number == 0 else _tested(study, 0, dataset) if 0 in study.kept() else None
+    study.database.set_user_attr("ceiling", dataset.info.get("ceiling", {}).get("test"))
+    study.database.set_user_attr("proof", proof)
+
+
+def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
+    """Test metrics of every task."""
+    import torch
+
+    from autoctr.training import checkpoint
+    from autoctr.training.fit import score_members
+    from autoctr.training.rows import ResidentRows
+
+    cohort = checkpoint.load(study.weights_path(number), dataset, find_device(study.settings.device))
+    domains = len(dataset.statistics.domains)
+    rows = ResidentRows(dataset.test, domains, dtype=torch.float32, device=cohort.network.device)
+    tasks = dataset.statistics.tasks
+    return {name: dataclasses.asdict(score_members(cohort, rows, dataset, task)[0]) for task, name in enumerate(tasks)}
+
+
+def summary(study: Study) -> dict[str, Any]:
+    """What ``autoctr show --json`` prints."""
+    best, proof = study.best(), study.database.user_attrs.get("proof")
+    result: dict[str, Any] = {
+        "study": study.name,
+        "dataset": study.settings.source["name"] or study.settings.source["table"],
+        "metric": study.settings.metric,
+        "trials": [
+            {"number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds} for r in study.records()
+        ],
+        "best": None,
+    }
+    if best is None:
+        return result
+    result["best"] = {
+        "number": best.number,
+        "value": best.value,
+        "candidate": best.candidate.to_dict(),
+        "valid": best.valid,
+        "gap": best.gap,
+        "test": None,
+        "plain": None,
+    }
+    if proof is not None and proof["number"] == best.number:
+        for key, side in (("test", "best"), ("plain", "plain")):
+            tasks = proof[side]
+            if tasks is not None:
+                first = next(iter(tasks.values()))
+                result["best"][key] = first if len(tasks) == 1 else {**first, "tasks": tasks}
+        ceiling = study.database.user_attrs.get("ceiling")
+        if ceiling is not None:
+            result["best"]["ceiling"] = ceiling
+    return result

@@ -1,0 +1,209 @@
+"""A search space: which fields of a candidate vary, read from YAML and checked line by line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from autoctr.errors import UserError
+from autoctr.model.candidate import RANGES, Candidate, field_kinds
+from autoctr.shipped import find
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+Value = str | int | float | bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """A field that takes one of some values."""
+
+    values: tuple[Value, ...]
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` is one of them."""
+        return value in self.values
+
+    def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"choices": list(self.values)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A field that takes any number between two bounds; ``log``: evenly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+    def contains(self, value: Any) -> bool:
+        """Whether ``value`` lies between the bounds."""
+        return bool(self.low <= value <= self.high)
+
+    def distribution(self) -> BaseDistribution:
+        """The same for Optuna."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.integer:
+            return IntDistribution(int(self.low), int(self.high), log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"low": self.low, "high": self.high, "log": self.log}
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What varies (``vary``), what is set for the whole study (``fix``); other fields keep their defaults."""
+
+    name: str
+    description: str
+    fix: dict[str, Value]
+    vary: dict[str, Choices | Interval]
+
+    def base(self) -> Candidate:
+        """The defaults with the fixed fields set."""
+        return Candidate(**self.fix)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form, for the fingerprint."""
+        return {"fix": self.fix, "vary": {name: part.to_dict() for name, part in self.vary.items()}}
+
+    def candidate(self, values: dict[str, Any]) -> Candidate:
+        """The candidate with the given values of the varied fields."""
+        return self.base().replace(**values)
+
+    def within(self, candidate: Candidate) -> dict[str, Any]:
+        """The candidate's values of those varied fields whose range holds them."""
+        values = {name: getattr(candidate, name) for name in self.vary}
+        return {name: value for name, value in values.items() if self.vary[name].contains(value)}
+
+
+def load_space(name: str) -> Space:
+    """A shipped space by its name, or a YAML file by its path.
+
+    Raises:
+        UserError: with file and line for an unknown field, a wrong type, an illegal value or an empty range.
+    """
+    path = find("search_spaces", name)
+    return _Reader(path).read()
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fail(self, node: yaml.Node, problem: str) -> UserError:
+        return UserError(f"{self.path}:{node.start_mark.line + 1}: {problem}")
+
+    def read(self) -> Space:
+        try:
+            root = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark else ""
+            raise UserError(f"{self.path}{line}: not YAML ({getattr(error, 'problem', error)})") from error
+        if root is None:
+            raise UserError(f"{self.path}:1: the file is empty; it needs `vary`, and may have `fix` and `description`")
+        sections = self.mapping(root, "a search space")
+        for section, (name, _) in sections.items():
+            if section not in ("description", "fix", "vary"):
+                raise self.fail(name, f"unknown section {section!r}; legal are description, fix and vary")
+        fix: dict[str, Value] = {}
+        vary: dict[str, Choices | Interval] = {}
+        if "fix" in sections:
+            for field, (name, node) in self.mapping(sections["fix"][1], "fix").items():
+                fix[field] = self.value(self.known(field, name), node)
+        if "vary" in sections:
+            for field, (name, node) in self.mapping(sections["vary"][1], "vary").items():
+                if field in fix:
+                    raise self.fail(name, f"{field} stands under fix and under vary; it can do only one")
+                vary[field] = self.part(self.known(field, name), node)
+        if not vary:
+            raise self.fail(root, "nothing varies; put at least one field under vary")
+        description = sections["description"][1].value if "description" in sections else ""
+        return Space(self.path.stem, str(description), fix, vary)
+
+    def mapping(self, node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self.fail(node, f"{what} must be a mapping (name: value)")
+        result: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            if key.value in result:
+                raise self.fail(key, f"{key.value} stands here twice")
+            result[str(key.value)] = (key, value)
+        return result
+
+    def known(self, field: str, node: yaml.Node) -> str:
+        legal = [name for name in field_kinds() if name != "seed"]
+        if field not in legal:
+            raise self.fail(node, f"unknown field {field!r}; legal are {', '.join(legal)}")
+        return field
+
+    def value(self, field: str, node: yaml.Node) -> Value:
+        kind, words = field_kinds()[field]
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.fail(node, f"{field} must be one value, of type {kind.__name__}")
+        text = node.value
+        if kind is str:
+            if text not in words:
+                raise self.fail(node, f"{field} is {text!r}; legal is one of {', '.join(words)}")
+            return str(text)
+        if kind is bool:
+            if text.lower() not in ("true", "false"):
+                raise self.fail(node, f"{field} is {text!r}; legal is true or false")
+            return bool(text.lower() == "true")
+        try:
+            number = float(text)
+        except ValueError:
+            raise self.fail(node, f"{field} is {text!r}; it must be a number") from None
+        low, high = RANGES[field]
+        if not low <= number <= high:
+            raise self.fail(node, f"{field} is {text}; legal is {low:g} to {high:g}")
+        if kind is int:
+            if number != math.floor(number):
+                raise self.fail(node, f"{field} is {text}; it must be a whole number")
+            return int(number)
+        return number
+
+    def part(self, field: str, node: yaml.Node) -> Choices | Interval:
+        parts = self.mapping(node, field)
+        if set(parts) == {"choices"}:
+            listed = parts["choices"][1]
+            if not isinstance(listed, yaml.SequenceNode) or not listed.value:
+                raise self.fail(listed, f"{field} needs a list of choices with at least one value")
+            values = tuple(self.value(field, item) for item in listed.value)
+            if len(set(values)) < len(values):
+                raise self.fail(listed, f"{field} lists a choice twice")
+            return Choices(values)
+        if not {"low", "high"} <= set(parts) <= {"low", "high", "log"}:
+            raise self.fail(node, f"{field} needs either choices, or low and high (and log: true or false)")
+        kind = field_kinds()[field][0]
+        if kind not in (int, float):
+            raise self.fail(node, f"{field} has no numbers between two bounds; list its choices")
+        low, high = (float(self.value(field, parts[end][1])) for end in ("low", "high"))
+        log = False
+        if "log" in parts:
+            key, flag = parts["log"]
+            if flag.value.lower() not in ("true", "false"):
+                raise self.fail(flag, f"log is {flag.value!r}; legal is true or false")
+            log = flag.value.lower() == "true"
+            if log and low <= 0:
+                raise self.fail(key, f"{field} is spaced by logarithm, so low must be above 0, not {low:g}")
+        if low >= high:
+            raise self.fail(parts["low"][0], f"{field} has an empty range: low {low:g} is not below high {high:g}")
+        return Interval(low, high, log, kind is int)

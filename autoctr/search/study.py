@@ -1,0 +1,294 @@
+"""A study on disk: its folder, its Optuna study in a database, its fingerprint, and the trials as records."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autoctr.errors import UserError
+from autoctr.search.record import Direction, Record
+from autoctr.search.space import Space
+
+if TYPE_CHECKING:
+    import optuna
+
+    from autoctr.search.proposal import Proposal
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_SECONDS = 60
+KEPT_WEIGHTS = 5
+DEFAULT_ROOT = Path("studies")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a study was asked to do; stored with it.
+
+    ``source`` are the arguments of :func:`autoctr.data.presets.load_dataset`, ``space`` is a name or a file.
+    ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound.
+    """
+
+    source: dict[str, Any]
+    space: str
+    metric: str
+    seed: int
+    device: str
+    trials: int | None
+    time_limit: float | None
+
+    @property
+    def direction(self) -> Direction:
+        """Optuna's word for the metric's good end."""
+        return "minimize" if self.metric == "logloss" else "maximize"
+
+
+def fingerprint(settings: Settings, space: Space, dataset_key: str) -> dict[str, Any]:
+    """What must not change while a study goes on."""
+    import optuna
+
+    return {
+        "code schema version": SCHEMA_VERSION,
+        "optuna": optuna.__version__.split(".")[0],
+        "dataset": dataset_key,
+        "metric": settings.metric,
+        "seed": settings.seed,
+        **{f"space: fix {name}": value for name, value in space.fix.items()},
+        **{f"space: vary {name}": part.to_dict() for name, part in space.vary.items()},
+    }
+
+
+def differences(stored: dict[str, Any], present: dict[str, Any]) -> list[str]:
+    """Each field in which two fingerprints differ, in words."""
+    lines = []
+    for name in sorted(stored.keys() | present.keys()):
+        before, now = stored.get(name), present.get(name)
+        if before != now:
+            words = ["absent" if value is None else json.dumps(value) for value in (before, now)]
+            lines.append(f"{name} was {words[0]} and is now {words[1]}")
+    return lines
+
+
+class Study:
+    """One study.
+
+    Args:
+        name: of the study.
+        root: folder of all studies.
+        storage: database address; None = ``study.db`` in the study's folder.
+    """
+
+    def __init__(self, name: str, root: Path, storage: str | None) -> None:
+        self.name, self.folder = name, root / name
+        self.url = storage or f"sqlite:///{(self.folder / 'study.db').resolve()}"
+        self._study: optuna.Study | None = None
+
+    @classmethod
+    def create(
+        cls, name: str, settings: Settings, stamp: dict[str, Any], *, root: Path, storage: str | None = None
+    ) -> Study:
+        """A new study.
+
+        Raises:
+            UserError: if the name is taken or not usable, or the folder cannot be written.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise UserError(f"study name {name!r} is not usable; use letters, digits, '.', '_' and '-'")
+        study = cls(name, root, storage)
+        if study.exists():
+            raise UserError(f"study {name} exists; continue it with: autoctr resume {name}, or choose another --study")
+        try:
+            study.folder.mkdir(parents=True, exist_ok=True)
+            if storage is None:
+                _prepare_sqlite(study.folder / "study.db")
+        except (OSError, sqlite3.OperationalError) as error:
+            raise UserError(f"cannot write {study.folder} ({error}); choose a folder you may write") from error
+        import optuna
+
+        made = optuna.create_study(storage=study._open_storage(), study_name=name, direction=settings.direction)
+        made.set_user_attr("fingerprint", stamp)
+        made.set_user_attr("spent", 0.0)
+        made.set_user_attr("settings", dataclasses.asdict(settings))
+        study._study = made
+        return study
+
+    @classmethod
+    def load(cls, name: str, *, root: Path, storage: str | None = None) -> Study:
+        """An existing study.
+
+        Raises:
+            UserError: if there is none of that name, or its database cannot be read.
+        """
+        study = cls(name, root, storage)
+        if not study.exists():
+            have = ", ".join(names(root)) or "none"
+            raise UserError(f"there is no study {name} in {root}; there are: {have}")
+        return study
+
+    def exists(self) -> bool:
+        """Whether the study is there, whole."""
+        if self.url.startswith("sqlite:///") and not Path(self.url.removeprefix("sqlite:///")).exists():
+            return False
+        import optuna
+
+        try:
+            return "settings" in optuna.load_study(study_name=self.name, storage=self._open_storage()).user_attrs
+        except KeyError:
+            return False
+
+    def _open_storage(self) -> optuna.storages.RDBStorage:
+        import optuna
+        import sqlalchemy
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        arguments = {"timeout": BUSY_TIMEOUT_SECONDS} if self.url.startswith("sqlite") else {}
+        try:
+            return optuna.storages.RDBStorage(self.url, engine_kwargs={"connect_args": arguments})
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"cannot open the study's database {self.url} ({reason})") from error
+
+    @property
+    def database(self) -> optuna.Study:
+        """The Optuna study in the database."""
+        if self._study is None:
+            import optuna
+
+            self._study = optuna.load_study(study_name=self.name, storage=self._open_storage())
+        return self._study
+
+    @property
+    def settings(self) -> Settings:
+        """What the study was asked to do."""
+        return Settings(**self.database.user_attrs["settings"])
+
+    def set_totals(self, trials: int | None, time_limit: float | None) -> None:
+        """New totals; the fingerprint does not cover them."""
+        changed = dataclasses.replace(self.settings, trials=trials, time_limit=time_limit)
+        self.database.set_user_attr("settings", dataclasses.asdict(changed))
+
+    def check(self, present: dict[str, Any]) -> None:
+        """Compare with the stored fingerprint.
+
+        Raises:
+            UserError: naming every field that differs.
+        """
+        found = differences(self.database.user_attrs["fingerprint"], present)
+        if found:
+            raise UserError(
+                f"study {self.name} cannot go on, because what it searches has changed: {'; '.join(found)}. "
+                "Put it back, or start a new study with: autoctr search --study NEW"
+            )
+
+    def records(self) -> list[Record]:
+        """All trials, in the order of their numbers."""
+        trials = self.database.get_trials(deepcopy=False)
+        return [Record.of(trial) for trial in trials if "candidate" in trial.user_attrs]
+
+    def best(self) -> Record | None:
+        """The finished trial with the best validation score; the earlier one of equals."""
+        finished = [record for record in self.records() if record.state == "COMPLETE" and record.value is not None]
+        sign = 1 if self.settings.direction == "maximize" else -1
+        return max(finished, key=lambda record: (sign * (record.value or 0.0), -record.number), default=None)
+
+    def begin(self, proposal: Proposal) -> optuna.trial.Trial:
+        """Store a proposal as the next running trial."""
+        candidate = proposal.candidate.canonical()
+        self.database.enqueue_trial(proposal.values, user_attrs={"candidate": candidate})
+        return self._start()
+
+    def unfinished(self) -> optuna.trial.Trial | None:
+        """The trial that was running or waiting when the last run ended, under its own number; None if there is none."""
+        import optuna
+
+        for trial in self.database.get_trials(deepcopy=False):
+            if trial.state == optuna.trial.TrialState.RUNNING:
+                return optuna.trial.Trial(self.database, trial._trial_id)
+            if trial.state == optuna.trial.TrialState.WAITING:
+                return self._start()
+        return None
+
+    def _start(self) -> optuna.trial.Trial:
+        return self.database.ask()
+
+    def settle(self, trial: optuna.trial.Trial, space: Space) -> Record:
+        """Write the trial's values of the varied fields, which the queue holds, and return it as a record."""
+        queued = self.database.get_trials(deepcopy=False)[trial.number].system_attrs["fixed_params"]
+        for name in queued:
+            trial._suggest(name, space.vary[name].distribution())
+        return Record.of(self.database.get_trials(deepcopy=False)[trial.number])
+
+    def report(self, trial: optuna.trial.Trial, rows: int, value: float) -> None:
+        """Store a rung of a running trial; a trial that is run again overwrites its own."""
+        self.database._storage.set_trial_intermediate_value(trial._trial_id, rows, value)
+
+    def finish(self, trial: optuna.trial.Trial, state: str, value: float | None, **kept: Any) -> Record:
+        """End a trial in one of Optuna's states with what is to be remembered of it."""
+        import optuna
+
+        for name, attribute in kept.items():
+            trial.set_user_attr(name, attribute)
+        told = optuna.trial.TrialState[state]
+        self.database.tell(trial, value if state == "COMPLETE" else None, state=told)
+        return Record.of(self.database.get_trials(deepcopy=False)[trial.number])
+
+    def weights_path(self, number: int) -> Path:
+        """Where a trial's weights lie, if they were kept."""
+        return self.folder / "trials" / f"{number:05d}.safetensors"
+
+    def discard_weights(self) -> None:
+        """Keep the weights of trial 0 and of the best trials only."""
+        sign = 1 if self.settings.direction == "maximize" else -1
+        finished = [record for record in self.records() if record.value is not None and record.state == "COMPLETE"]
+        finished.sort(key=lambda record: (-sign * (record.value or 0.0), record.number))
+        kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])}
+        for path in (self.folder / "trials").glob("*.safetensors"):
+            if int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+
+    def kept(self) -> list[int]:
+        """Numbers of the trials whose weights are there."""
+        return sorted(int(path.stem) for path in (self.folder / "trials").glob("*.safetensors"))
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the study for this process.
+
+        Raises:
+            UserError: if another live process holds it.
+        """
+        with open(self.folder / "lock", "a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise UserError(f"study {self.name} is being run by {owner}; stop it first, or wait") from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                file.truncate(0)
+
+
+def names(root: Path) -> list[str]:
+    """Names of the studies in a folder."""
+    return sorted(path.parent.name for path in root.glob("*/study.db"))
+
+
+def _prepare_sqlite(path: Path) -> None:
+    """Create the database in write-ahead mode, which stays with the file."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
