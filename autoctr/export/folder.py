@@ -33,7 +33,7 @@ def write_folder(
     *,
     overwrite: bool = False,
     encoder: Encoder | None = None,
-) -> Path:
+) -> tuple[Path, float]:
     """Write ``model.py``, ``weights.safetensors``, ``features.json``, ``predict.py`` and ``card.json`` into ``out``.
 
     The folder appears only when it is whole and gives the probabilities of the searched network.
@@ -46,7 +46,7 @@ def write_folder(
         overwrite: replace ``out`` whatever it holds.
         encoder: of the dataset; by default the one that lies in its folder.
 
-    Returns: ``out``.
+    Returns: ``out``, and the largest difference of a probability from the searched network's.
 
     Raises:
         UserError: if ``out`` holds something else or cannot be written.
@@ -59,10 +59,11 @@ def write_folder(
         if dataset.folder is None:
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
         encoder = Encoder.load(dataset.folder)
-    plan = Plan.of(cohort.network, cohort.progress)
+    weights = cohort.weights()
+    plan = Plan.of(cohort.network, weights.progress)
     with replacing(target) as folder:
         folder.mkdir()
-        state = model_state(plan, cohort)
+        state = model_state(plan, cohort.network, weights)
         write_text(folder / "model.py", model_source(plan))
         save_file(state, folder / "weights.safetensors")
         # safetensors lets only the owner read
@@ -78,7 +79,7 @@ def write_folder(
                 f"probability (at most {TOLERANCE:g} is allowed); nothing was written to {out}"
             )
         write_json(folder / CARD, {**written, "check": dataclasses.asdict(check)})
-    return out
+    return out, check.largest_difference
 
 
 def _features(encoder: Encoder) -> str:

@@ -143,11 +143,7 @@ def _header(plan: Plan) -> str:
         "E are the embedded fields, C cross components, D deep components, O is the output:",
         "",
         *_first_cross(plan),
-        *(
-            row
-            for line in wiring.describe()
-            for row in wrap(line, _LINE, initial_indent=" " * 4, subsequent_indent=" " * 8)
-        ),
+        *(f"    {row}" for line in wiring.describe() for row in wrap(line, _LINE, subsequent_indent="    ")),
         '"""',
         "",
         "from __future__ import annotations",

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from autoctr.export.plan import Component, Plan
-from autoctr.training.cohort import Cohort
+from autoctr.model.network import Network
+from autoctr.training.cohort import Weights
 
 
-def model_state(plan: Plan, cohort: Cohort) -> dict[str, Tensor]:
+def model_state(plan: Plan, network: Network, weights: Weights) -> dict[str, Tensor]:
     """The state of the generated model, float32 on the CPU. Weights of maps are [outputs, inputs], as in nn.Linear."""
-    network = cohort.network
-    dense = {name: view[0] for name, view in network.layout.views(cohort.flat).items()}
-    state = {"embedding.weight": cohort.table[:, 0]}
+    dense = {name: view[0] for name, view in network.layout.views(weights.flat).items()}
+    state = {"embedding.weight": weights.table[:, 0]}
     if plan.statistics.scaled:
         state["number_weights"] = dense["numbers"]
     for field, table in zip(plan.statistics.vectors, network.embedding.tables, strict=True):
@@ -29,7 +29,7 @@ def model_state(plan: Plan, cohort: Cohort) -> dict[str, Tensor]:
             state |= _deep(plan, dense, component.name)
             if network.norm is not None:
                 start = 2 * plan.width * deep
-                state |= _norm(dense, component.name, cohort.running[0, start : start + 2 * plan.width])
+                state |= _norm(dense, component.name, weights.running[0, start : start + 2 * plan.width])
             deep += 1
         elif plan.candidate.cross == "matrix":
             state |= _linear(dense, component.name.upper(), f"{component.name}.linear")

@@ -86,19 +86,19 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000) 
 
 def searched_probabilities(cohort: Cohort, rows: Rows, dtype: torch.dtype) -> npt.NDArray[Any]:
     """Probabilities of the cohort's only member, computed on the CPU in ``dtype``: [N, tasks]."""
-    network = cohort.network
+    network, weights = cohort.network, cohort.weights()
     names = [field.name for field in network.statistics.vectors]
     tables = dict(zip(names, network.embedding.tables, strict=True))
     here = Network(network.statistics, network.candidates, tables, dtype=dtype)
     resident = ResidentRows(rows, len(network.statistics.domains), dtype=dtype, device="cpu")
-    flat, running = cohort.flat.to("cpu", dtype), cohort.running.to("cpu", dtype)
+    flat, running = weights.flat.to("cpu", dtype), weights.running.to("cpu", dtype)
     result = torch.empty(len(rows), len(network.statistics.tasks), dtype=dtype)
     with torch.inference_mode():
         for numbers, batch in resident.chunks(SCORING_ROWS):
             distinct, places = np.unique(batch.ids.numpy(), return_inverse=True)
             positions = torch.from_numpy(places).view(batch.ids.shape)
-            table = cohort.table[torch.from_numpy(distinct).to(cohort.table.device)].to("cpu", dtype)
-            out = here.forward(flat, table, positions, batch, running=running, progress=cohort.progress)
+            table = weights.table[torch.from_numpy(distinct).to(weights.table.device)].to("cpu", dtype)
+            out = here.forward(flat, table, positions, batch, running=running, progress=weights.progress)
             result[numbers] = out.logits[0].sigmoid()
     return result.numpy()
 

@@ -50,6 +50,7 @@ class Candidate:
         learning_rate: Adam step size of dense weights; embedding_rate multiplies it for embedding rows.
         weight_decay: decoupled, dense weights. embedding_l2: added to the gradient of the rows a batch touches.
         dropout: share of zeroed neurons after each deep component; embedding_dropout after the embedding.
+        averaging: decay per step of the weight average that is scored and kept; 0 takes the last weights.
         batch: rows per step. epochs: most passes over the training rows in the final fit.
     """
 
@@ -78,6 +79,7 @@ class Candidate:
     embedding_l2: float = 1e-6
     dropout: float = 0.2
     embedding_dropout: float = 0.0
+    averaging: float = 0.99
     batch: int = 2048
     epochs: int = 10
     seed: int = 0
@@ -132,6 +134,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "embedding_l2": (0, 10),
     "dropout": (0, 0.95),
     "embedding_dropout": (0, 0.95),
+    "averaging": (0, 0.99999),
     "batch": (1, 1 << 24),
     "epochs": (1, 10_000),
     "seed": (0, (1 << 63) - 1),

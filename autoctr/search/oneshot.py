@@ -38,7 +38,7 @@ SUPERNET_FIELDS = (
 def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
     """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
     genes = {name: getattr(candidate, name) for name in SUPERNET_FIELDS}
-    return Candidate(**genes, architecture="learn", batch=BATCH, seed=seed)
+    return Candidate(**genes, architecture="learn", batch=BATCH, averaging=0.0, seed=seed)
 
 
 def search_rows(candidate: Candidate, train_rows: int) -> int:

@@ -13,6 +13,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
 from autoctr.model.network import Batch, Network
 from autoctr.model.parameters import Layout, transfer
+from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
 from autoctr.training.rows import ResidentRows
 
@@ -92,6 +93,8 @@ class Cohort:
         self.wiring = DenseAdam(
             self.architecture, tensor([c.architecture_rate for c in candidates]), nothing, torch.zeros(0)
         )
+        decays = tensor([candidate.averaging for candidate in candidates])
+        self.average = Average(self.flat, self.table, decays) if bool((decays > 0).any()) else None
         self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
 
     @property
@@ -151,12 +154,14 @@ class Cohort:
                 self.wiring.step(self.architecture, gradients[2], self.wiring_steps)
             if weigh:
                 self.dense.step(self.flat, gradients[0], self.steps)
-                self.sparse.step(self.table, rows, values.detach(), gradients[1], self.steps)
+                moved = self.sparse.step(self.table, rows, values.detach(), gradients[1], self.steps)
+                if self.average is not None:
+                    self.average.step(self.flat, rows, values.detach(), moved)
         return losses.detach()
 
-    def logits(self, rows: ResidentRows) -> Tensor:
-        """Scores of every row, in the order of ``rows``: [K, N, tasks]."""
-        network = self.network
+    def logits(self, rows: ResidentRows, weights: Weights | None = None) -> Tensor:
+        """Scores of every row, in the order of ``rows``: [K, N, tasks]; by the present weights unless others are given."""
+        network, weights = self.network, weights or self.weights()
         out = torch.empty(
             network.members,
             len(rows),
@@ -167,22 +172,31 @@ class Cohort:
         with torch.inference_mode():
             for numbers, batch in rows.chunks(SCORING_ROWS):
                 out[:, numbers] = network.forward(
-                    self.flat,
-                    self.table,
+                    weights.flat,
+                    weights.table,
                     batch.ids,
                     batch,
-                    architecture=self.architecture if network.relaxed else None,
-                    running=self.running,
-                    progress=self.progress,
+                    architecture=weights.architecture if network.relaxed else None,
+                    running=weights.running,
+                    progress=weights.progress,
                 ).logits
         return out
 
     def weights(self) -> Weights:
-        """The present weights (shared with the cohort; copy them to keep them)."""
-        return Weights(self.flat, self.table, self.running, self.architecture, self.progress)
+        """The present weights, averaged where a member asks for it (else shared with the cohort: copy to keep)."""
+        flat, table = self.flat, self.table
+        if self.average is not None and self.average.steps:
+            with torch.no_grad():
+                flat, table = self.average.read(table)
+        return Weights(flat, table, self.running, self.architecture, self.progress)
 
     def restore(self, weights: Weights) -> None:
-        """Take over weights, and the steepness of the pruners that goes with them. Optimiser state is not touched."""
+        """Take over weights, and the steepness of the pruners that goes with them, for scoring and export.
+
+        Optimiser state stays as it is and the average starts anew, so this is not a place to train on from.
+        """
+        if self.average is not None:
+            self.average.steps = 0
         for mine, given in (
             (self.flat, weights.flat),
             (self.table, weights.table),

@@ -58,9 +58,11 @@ def ramp_rows(train_rows: int) -> int:
     return train_rows
 
 
-def score_members(cohort: Cohort, rows: ResidentRows, dataset: Dataset, task: int = 0) -> list[Scores]:
-    """Metrics of every member on ``rows`` for one task."""
-    logits = cohort.logits(rows)
+def score_members(
+    cohort: Cohort, rows: ResidentRows, dataset: Dataset, task: int = 0, weights: Weights | None = None
+) -> list[Scores]:
+    """Metrics of every member on ``rows`` for one task, by the cohort's present weights unless others are given."""
+    logits = cohort.logits(rows, weights)
     names = dataset.statistics.domains
     return [score(member[:, task], rows.labels[:, task], rows.domain, names, rows.user) for member in logits]
 
@@ -111,7 +113,8 @@ def fit(
                 continue
             due += every
             speed = every / (time.monotonic() - started)
-            scores = score_members(cohort, splits.valid, dataset)[0]
+            weights = cohort.weights()
+            scores = score_members(cohort, splits.valid, dataset, weights=weights)[0]
             if not math.isfinite(scores.logloss):
                 if best is None:
                     raise Diverged
@@ -119,7 +122,7 @@ def fit(
                 return best
             rungs.append(Rung(visited + cohort.rows, scores, speed))
             if best is None or scores.value(metric) > best.best.value(metric):
-                best = Fitted(cohort.weights().copy(), scores, rungs, reason)
+                best = Fitted(weights.copy(), scores, rungs, reason)
                 since = 0
             else:
                 since += 1

@@ -52,11 +52,13 @@ class RowAdam:
         self.rates = rates[:, None]
         self.l2 = l2[:, None] if bool((l2 > 0).any()) else None
 
-    def step(self, table: Tensor, rows: Tensor, values: Tensor, gradient: Tensor, step: int) -> None:
+    def step(self, table: Tensor, rows: Tensor, values: Tensor, gradient: Tensor, step: int) -> Tensor:
         """One update.
 
         Args:
             rows: int [U], distinct. values: their weights [U, K, E]. gradient: [U, K, E]. step: counts from 1.
+
+        Returns: the rows' new weights, [U, K, E].
         """
         if self.l2 is not None:
             gradient = gradient + self.l2 * values
@@ -65,3 +67,4 @@ class RowAdam:
         table.index_copy_(0, rows, moved)
         self.first.index_copy_(0, rows, first)
         self.second.index_copy_(0, rows, second)
+        return moved

@@ -57,6 +57,10 @@ def source_of(cohort: Cohort) -> str:
     return model_source(Plan.of(cohort.network, cohort.progress))
 
 
+def state_of(cohort: Cohort) -> dict[str, torch.Tensor]:
+    return model_state(Plan.of(cohort.network, cohort.progress), cohort.network, cohort.weights())
+
+
 def generated(cohort: Cohort) -> Any:
     """The generated model with its weights, in evaluation mode."""
     source = source_of(cohort)
@@ -65,7 +69,7 @@ def generated(cohort: Cohort) -> Any:
     module = types.ModuleType("generated")
     exec(compile(source, "model.py", "exec"), module.__dict__)
     model = module.Model()
-    model.load_state_dict(model_state(Plan.of(cohort.network, cohort.progress), cohort))
+    model.load_state_dict(state_of(cohort))
     model.inputs = module.INPUTS
     return model.eval()
 

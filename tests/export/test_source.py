@@ -12,13 +12,13 @@ from fake_data import TASKS, fake_dataset
 
 from autoctr.data.dataset import Dataset, Rows
 from autoctr.data.statistics import Kind
-from autoctr.export.plan import Plan
-from autoctr.export.state import model_state
 from autoctr.export.verify import searched_probabilities
 from autoctr.model.architecture import ADD, ATTENTION, CONCAT, OPERATORS, PRODUCT, Architecture, Node, one_hot, parallel
 from autoctr.model.candidate import Candidate, ranks
+from autoctr.training.checkpoint import frozen_tables
+from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
-from export.members import full_wiring, generated, member, run, source_of, uniform_wiring
+from export.members import full_wiring, generated, member, run, source_of, state_of, uniform_wiring
 
 SOFT = (0.125, 0.3, 0.375, 0.2)
 PLAIN: dict[str, Any] = {"embedding": 3, "width": 8, "blocks": 2, "wiring": uniform_wiring(CONCAT)}
@@ -97,7 +97,7 @@ def check(dataset: Dataset, cohort: Any, rows: Rows | None = None) -> None:
     exact = searched_probabilities(cohort, rows, torch.float64)
     np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
     if len(rows) > 1:
-        assert exact.std(axis=0).min() > 0.01
+        assert exact.std(axis=0).min() > 0.004
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -128,6 +128,17 @@ def test_equals_the_cohort_itself(dataset: Dataset) -> None:
     np.testing.assert_allclose(
         run(generated(cohort), dataset.valid), cohort.logits(rows)[0].sigmoid().numpy(), rtol=0, atol=1e-5
     )
+
+
+def test_equals_a_trained_member(dataset: Dataset) -> None:
+    """Also while it trains, where the weights that are scored may be averages."""
+    candidate = Candidate(**{**EVERYTHING, "batch": 100, "learning_rate": 0.01})
+    cohort = Cohort(dataset.statistics, [candidate], frozen_tables(dataset), ramp=600)
+    rows = ResidentRows(dataset.train, len(dataset.statistics.domains), dtype=torch.float32, device="cpu")
+    for batch in rows.batches(0, 0, 100):
+        cohort.step(batch)
+    expected = cohort.logits(rows)[0].sigmoid().numpy()
+    np.testing.assert_allclose(run(generated(cohort), dataset.train), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -165,7 +176,7 @@ def test_ranks_are_not_padded(dataset: Dataset) -> None:
     wanted = ranks(cohort.network.candidates[0], dataset.statistics.domain_rows)
     assert 0 in wanted
     assert len(set(wanted)) > 2
-    state = model_state(Plan.of(cohort.network, cohort.progress), cohort)
+    state = state_of(cohort)
     found = [state.get(f"d1.adapters.down.{domain}.weight", torch.zeros(0, 8)).shape[0] for domain in range(4)]
     assert found == wanted
 
@@ -210,7 +221,7 @@ def test_closed_connections_and_dead_nodes_are_not_in_the_source(dataset: Datase
     assert "d1 = self.d1(self.d1_concat(e), domain)" in body
     assert "d2 = self.d2(d1, domain)" in body
     assert "self.head(self.o_concat(torch.cat([e, d2], dim=1)))" in body
-    names = model_state(Plan.of(cohort.network, cohort.progress), cohort)
+    names = state_of(cohort)
     assert not [name for name in names if name.startswith("c")]
     check(dataset, cohort)
 
