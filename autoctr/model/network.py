@@ -274,7 +274,7 @@ class _Node:
         self.edges = {operator: list(range(count)) for operator in OPERATORS}
         if network.relaxed:
             return
-        nodes = [c.wiring.nodes[position] for c in network.candidates if c.wiring is not None]
+        nodes = [c.wiring.effective().nodes[position] for c in network.candidates if c.wiring is not None]
         self.edges = {}
         for index, operator in enumerate(OPERATORS):
             users = [node for node in nodes if node.operators[index] > 0]

@@ -341,7 +341,7 @@ def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direc
     Asked at 2, 4, 8, ... passes only, and not before 4 others have got as far.
     """
     passes = rows // every
-    if passes < 2 or passes & (passes - 1) or rows - passes * every >= every:
+    if passes < 2 or passes & (passes - 1):
         return False
     reached = [
         record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"

@@ -264,6 +264,7 @@ class Study:
         Raises:
             UserError: if another live process holds it.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "lock", "a+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
