@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,18 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
 DURATION = _Duration()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def _help_alone(context: click.Context) -> None:
+    """A group without a command prints its help."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@click.group(
+    invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="autoctr")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Find, prove and export one click-through-rate model for many domains.
 
     \b
@@ -52,6 +62,7 @@ def cli() -> None:
     autoctr show NAME                              what was found
     autoctr export NAME --out model/               a model that runs without autoctr
     """
+    _help_alone(context)
 
 
 def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,29 +118,34 @@ def search(recipe: str | None, **arguments: Any) -> None:
     if data_seed is not None:
         options["data_seed"] = data_seed
     with printer() as watcher:
-        study = _finishing(lambda: run(**options, watcher=watcher), watcher)
+        study = _finishing(lambda: run(**options, watcher=watcher), watcher, options)
     _print_study(study)
 
 
 def _read_recipe(name: str) -> dict[str, Any]:
     import yaml
 
-    from autoctr.shipped import find
+    from autoctr.shipped import find, read_yaml
 
     path = find("studies", name)
     try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(read_yaml(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML ({error})".replace("\n", " ")) from error
-    legal = {parameter.name for parameter in search.params} - {"recipe", "root", "storage"}
+    legal = {str(parameter.name): parameter for parameter in search.params}
+    legal = {key: legal[key] for key in sorted(legal.keys() - {"recipe", "root", "storage"})}
     if not isinstance(recipe, dict):
-        raise UserError(f"{path} must be a mapping; legal keys are {', '.join(sorted(map(str, legal)))}")
+        raise UserError(f"{path} must be a mapping; legal keys are {', '.join(legal)}")
     recipe = {str(key).replace("-", "_"): value for key, value in recipe.items() if key != "description"}
-    for key in recipe:
+    for key, value in recipe.items():
         if key not in legal:
-            raise UserError(f"{path}: unknown key {key!r}; legal are {', '.join(sorted(map(str, legal)))}")
-    if "time_limit" in recipe:
-        recipe["time_limit"] = DURATION.convert(recipe["time_limit"], None, None)
+            raise UserError(f"{path}: unknown key {key!r}; legal are {', '.join(legal)}")
+        if not isinstance(value, (str, int, float)):
+            raise UserError(f"{path}: {key} is {value!r}; it must be one value")
+        try:
+            recipe[key] = legal[key].type.convert(value, None, None)
+        except click.BadParameter as error:
+            raise UserError(f"{path}: {key}: {error.message}") from error
     return recipe
 
 
@@ -144,18 +160,20 @@ def resume(name: str, **arguments: Any) -> None:
     from autoctr.search.run import resume as run
 
     with printer() as watcher:
-        study = _finishing(lambda: run(name, **_given(arguments), watcher=watcher), watcher)
+        study = _finishing(lambda: run(name, **_given(arguments), watcher=watcher), watcher, arguments)
     _print_study(study)
 
 
-def _finishing(work: Callable[[], Any], watcher: Any) -> Any:
+def _finishing(work: Callable[[], Any], watcher: Any, options: dict[str, Any]) -> Any:
     """Run ``work``; SIGTERM ends it like Ctrl-C, with a line that says how to go on."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except KeyboardInterrupt:
         name = watcher.study
-        how = f"continue with: autoctr resume {name}" if name else "nothing was started"
+        where = "" if options["root"] == Path("studies") else f" --root {options['root']}"
+        where += f" --storage {options['storage']}" if options.get("storage") else ""
+        how = f"continue with: autoctr resume {name}{where}" if name else "nothing was started"
         watcher.close()
         click.echo(f"stopped; everything finished is stored; {how}", err=True)
         sys.exit(130)
@@ -168,14 +186,19 @@ def studies(root: Path, storage: str | None) -> None:
     from autoctr.search.run import load_study
     from autoctr.search.study import names
 
-    listed = names(root)
+    listed = names(root, storage)
     if not listed:
-        click.echo(f"no studies in {root}; start one with: autoctr search --dataset taobao-sim")
+        click.echo(f"no studies in {storage or root}; start one with: autoctr search --dataset taobao-sim")
     for name in listed:
-        study = load_study(name, root=root, storage=storage)
+        try:
+            study = load_study(name, root=root, storage=storage)
+        except UserError as error:  # one damaged study must not hide the others
+            click.echo(f"{name:30} {error}")
+            continue
         records, best = study.records(), study.best()
         done = sum(record.state in ("COMPLETE", "PRUNED", "FAIL") for record in records)
-        found = "no finished trial" if best is None else f"best {study.settings.metric} {best.value:.5f} (trial {best.number})"
+        metric = study.settings.metric
+        found = "no finished trial" if best is None else f"best {metric} {best.value:.5f} (trial {best.number})"
         click.echo(f"{name:30} {done:4} trials  {found}")
 
 
@@ -245,9 +268,11 @@ def spaces() -> None:
         click.echo(f"{name:12} {len(space.vary):3} fields vary  {space.description}")
 
 
-@cli.group()
-def data() -> None:
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
     """Look at data sets and prepare them."""
+    _help_alone(context)
 
 
 @data.command("list")
@@ -313,6 +338,7 @@ def schema(table: Path, out: Path | None) -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is one line and exit code 2."""
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"autoctr: warning: {message}", err=True)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -16,6 +16,8 @@ from autoctr.search.events import Watcher
 from autoctr.search.record import Record
 from autoctr.training.fit import Rung
 
+SILENCE_SECONDS = 10.0
+
 
 class Printer(Watcher):
     """Prints what happens; ``study`` is the study's name once it runs."""
@@ -25,7 +27,7 @@ class Printer(Watcher):
         self.study: str | None = None
         self.metric = ""
         self.left: Callable[[], str] = lambda: ""
-        self.began = time.monotonic()
+        self.spoke = time.monotonic()
 
     def opened(self, study: str, metric: str, left: Callable[[], str]) -> None:
         """A study starts or goes on."""
@@ -34,15 +36,18 @@ class Printer(Watcher):
 
     def line(self, text: str) -> None:
         """A line that stays."""
+        self.spoke = time.monotonic()
         if self.live is not None:
-            self.live.console.print(text, highlight=False, markup=False)
+            self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             print(text, flush=True)
 
     def now(self, text: str) -> None:
-        """What is going on, replaced by the next such line; shown in a terminal only."""
+        """What is going on, replaced by the next such line; elsewhere than in a terminal a line after some silence."""
         if self.live is not None:
-            self.live.update(Text(text))
+            self.live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+        elif time.monotonic() - self.spoke > SILENCE_SECONDS:
+            self.line(text)
 
     def note(self, message: str) -> None:
         """Something a user should know."""
@@ -50,7 +55,6 @@ class Printer(Watcher):
 
     def started(self, number: int, candidate: Candidate) -> None:
         """A trial starts."""
-        self.began = time.monotonic()
         self.now(f"trial {number} starts")
 
     def stage(self, number: int, stage: str) -> None:

@@ -8,7 +8,7 @@ from autoctr.errors import UserError
 
 
 def shipped(kind: str) -> Path:
-    """The folder of shipped ``search_spaces`` or ``studies``: inside the installed package, or beside it in a checkout."""
+    """The folder of shipped ``search_spaces`` or ``studies``: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / kind
     return inside if inside.is_dir() else package.parent / kind
@@ -33,3 +33,15 @@ def find(kind: str, name: str) -> Path:
         what = "search space" if kind == "search_spaces" else "recipe"
         raise UserError(f"unknown {what} {name!r}; legal are {', '.join(names(kind))}, or the path of a .yaml file")
     return shipped(kind) / f"{name}.yaml"
+
+
+def read_yaml(path: Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        UserError: if it cannot be read or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}); it must be a YAML file in UTF-8") from error

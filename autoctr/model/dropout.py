@@ -42,7 +42,7 @@ def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int) -> T
     device = x.device
     key = _mix(_mix(seeds + _wrapped(step * 0x9E3779B1)) + _wrapped(place * 0x85EBCA77))
     row = _mix(torch.arange(rows, dtype=torch.int32, device=device) + key[:, None])
-    column = _mix(torch.arange(width, dtype=torch.int32, device=device) * _wrapped(0xC2B2AE3D) + key[:, None])
+    column = _mix(torch.arange(width, dtype=torch.int32, device=device) * _wrapped(0xC2B2AE3D) + _mix(key + 1)[:, None])
     draws = row[:, :, None] ^ column[:, None, :]
     draws = draws * _MULTIPLIERS[2]
     draws = (draws ^ (draws >> 15)) * _MULTIPLIERS[0]

@@ -67,15 +67,15 @@ class FeatureEmbedding:
         """
         rows, members = len(positions), table.shape[1]
         looked_up = functional.embedding(positions, table.reshape(len(table), -1))
-        looked_up = looked_up.view(rows, -1, members, self.embedding).permute(2, 0, 1, 3)
-        parts = [looked_up[:, :, self.singles].reshape(members, rows, -1)]
+        looked_up = looked_up.view(rows, positions.shape[1], members, self.embedding).permute(2, 0, 1, 3)
+        parts = [looked_up[:, :, self.singles].flatten(2)]
         for start, slots, padding in self.lists:
             known = (ids[:, start : start + slots] != padding).to(table.dtype)
             pooled = (looked_up[:, :, start : start + slots] * known[:, :, None]).sum(2)
             parts.append(pooled / known.sum(1).clamp(min=1)[:, None])
         if self.scaled:
             scaled = numbers.to(table.dtype)[None, :, :, None] * weights["numbers"][:, None]
-            parts.append(scaled.reshape(members, rows, -1))
+            parts.append(scaled.flatten(2))
         for column, frozen in enumerate(self.tables):
             parts.append(functional.embedding(vectors[:, column], frozen).to(table.dtype).expand(members, -1, -1))
         x0 = torch.cat(parts, 2) if len(parts) > 1 else parts[0]

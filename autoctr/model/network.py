@@ -112,6 +112,10 @@ class Network:
         self.seeds = torch.tensor([c.seed % (1 << 31) for c in candidates], dtype=torch.int32, device=self.device)
         self.nodes = [_Node(self, position) for position in range(2 * self.blocks + 1)]
         self.needed = self._needed()
+        deep = [position for position in sorted(self.needed) if self._is_deep(position)]
+        self.counted = self._tensor(
+            [[float(c.wiring is None or position in c.wiring.live()) for c in candidates] for position in deep]
+        )
         self.layout = self._declare(first)
         self.architecture = self._declare_architecture()
 
@@ -235,7 +239,7 @@ class Network:
             penalty = (
                 sparsity.strength(progress)
                 * self.pruned[:, 0, 0]
-                * sparsity.band_penalty(shares, self.targets, batch.segments.one_hot)
+                * sparsity.band_penalty(shares, self.targets, batch.segments.one_hot, self.counted)
             )
         return Pass(logits, penalty)
 

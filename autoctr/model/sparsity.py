@@ -116,7 +116,7 @@ def closed_share(form: str, v: Tensor, steepness: float, one_hot: Tensor) -> Ten
     return torch.matmul(closed.mean(-1), one_hot) / rows
 
 
-def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor) -> Tensor:
+def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor, counted: Tensor | None = None) -> Tensor:
     """(1/L) Σ_l mean over present domains of (r - target)² where |r - target| > 0.05, else 0.
 
     The paper's λ·|r - target| times the norm of the same gap: quadratic outside the band, exactly 0 inside. One band
@@ -126,12 +126,15 @@ def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor) -> 
         shares: per layer, [K, D].
         targets: [K, D].
         one_hot: [B, D].
+        counted: [L, K], 1 where a member has the layer, 0 where only others of its cohort have it; None = all 1.
 
     Returns: [K].
     """
     present = (one_hot.sum(0) > 0).to(targets.dtype)
     total = torch.zeros_like(targets)
-    for share in shares:
+    if counted is None:
+        counted = targets.new_ones(len(shares), len(targets))
+    for share, counts in zip(shares, counted, strict=True):
         gap = share - targets
-        total = total + torch.where(gap.abs() > HALF_BAND, gap**2, 0.0)
-    return (total * present).sum(-1) / present.sum().clamp(min=1) / max(len(shares), 1)
+        total = total + torch.where(gap.abs() > HALF_BAND, gap**2, 0.0) * counts[:, None]
+    return (total * present).sum(-1) / present.sum().clamp(min=1) / counted.sum(0).clamp(min=1)

@@ -58,4 +58,5 @@ def _card(study: Study, number: int) -> dict[str, Any]:
     tested = None
     if proof is not None:
         tested = proof["best"] if proof["number"] == number else proof["plain"] if number == 0 else None
-    return {"study": study.name, "trial": number, "metric": study.settings.metric, "valid": record.valid, "test": tested}
+    metric = study.settings.metric
+    return {"study": study.name, "trial": number, "metric": metric, "valid": record.valid, "test": tested}

@@ -15,7 +15,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import OPERATORS, Architecture, Node, consumers, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
-from autoctr.model.network import Batch
+from autoctr.model.network import Batch, Network
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime, Splits, ramp_rows, score_members
@@ -86,7 +86,10 @@ def train_supernet(
 
 def _held_out(train: ResidentRows, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return (torch.rand(len(train), generator=generator) < HELD_OUT).to(train.device)
+    order = torch.randperm(len(train), generator=generator)
+    held_out = torch.zeros(len(train), dtype=torch.bool)
+    held_out[order[: max(1, round(HELD_OUT * len(train)))]] = True
+    return held_out.to(train.device)
 
 
 def _passes(train: ResidentRows, seed: int, batch: int, chosen: Tensor | None) -> Iterator[Batch]:
@@ -156,7 +159,7 @@ def discretise(
     """
     member = (candidate or supernet.network.candidates[0]).replace(wiring=architecture, blocks=architecture.blocks)
     network = supernet.network
-    return Cohort(
+    cohort = Cohort(
         dataset.statistics,
         [member],
         frozen_tables(dataset),
@@ -165,6 +168,16 @@ def discretise(
         dtype=network.dtype,
         start=(network.layout, supernet.weights()),
     )
+    if network.norm is not None:
+        learned = supernet.running.view(1, -1, 2 * network.width)
+        places = [_deep_components(network).index(position) for position in _deep_components(cohort.network)]
+        cohort.running.copy_(learned[:, places].flatten(1))
+    return cohort
+
+
+def _deep_components(network: Network) -> list[int]:
+    """Producers with normalisation statistics, in the order of ``running``."""
+    return [position for position in sorted(network.needed) if position > 1 and position % 2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,5 +190,5 @@ class Gap:
 
 def discretisation_gap(supernet: Cohort, discrete: Cohort, splits: Splits, dataset: Dataset, metric: str) -> Gap:
     """How much the read-out costs before any retraining."""
-    relaxed, masked = (score_members(cohort, splits.valid, dataset)[0].value(metric) for cohort in (supernet, discrete))
-    return Gap(relaxed, masked)
+    scores = [score_members(cohort, splits.valid, dataset)[0] for cohort in (supernet, discrete)]
+    return Gap(*(getattr(score, metric) for score in scores))

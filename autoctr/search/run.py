@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from autoctr.search.trial import Laboratory
 
 DEFAULT_TRIALS = 30
-FEWEST_TO_COMPARE = 4
+FEWEST_TO_COMPARE = 3
+TRIAL_SHARE = 0.2
 MOST_FAILURES = 3
 
 
@@ -33,7 +35,7 @@ def search(
     data: Path | str | None = None,
     table: Path | str | None = None,
     schema: Path | str | None = None,
-    space: str = "joint",
+    space: Path | str = "joint",
     trials: int | None = None,
     time_limit: float | None = None,
     study: str | None = None,
@@ -72,24 +74,25 @@ def search(
         raise UserError(f"unknown metric {metric!r}; legal are {', '.join(METRICS)}")
     if trials is None and time_limit is None:
         trials = DEFAULT_TRIALS
-    for what, total in (("trials", trials), ("time limit", time_limit)):
-        if total is not None and total <= 0:
-            raise UserError(f"{what} is {total:g}; it must be above 0")
+    _check_totals(trials, time_limit)
     find_device(device)
+    space = str(space)
     loaded = load_space(space)
     where = {"data": data, "table": table, "schema": schema}
     if data_seed is not None:
         options["seed"] = data_seed
     source = {"name": dataset, **{key: str(Path(value).resolve()) for key, value in where.items() if value}, **options}
     root = Path(root)
-    name = study or _free_name(f"{dataset or Path(str(table)).stem}-{loaded.name}", root)
+    name = study or _free_name(f"{dataset or Path(str(table)).resolve().stem}-{loaded.name}", root)
     if study is not None and Study(study, root, storage).exists():
         raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
     encoded = load_dataset(**_paths(source))
+    _check_scorable(encoded, metric)
     space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
     settings = Settings(source, space_file, metric, seed, device, trials, time_limit)
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
-    _run(made, loaded, encoded, watcher)
+    with made.owned():
+        _run(made, loaded, encoded, watcher)
     return made
 
 
@@ -112,16 +115,38 @@ def resume(
     """
     from autoctr.data.presets import load_dataset
 
+    _check_totals(trials, time_limit)
     study = load_study(name, root=root, storage=storage)
-    if trials is not None or time_limit is not None:
-        before = study.settings
-        study.set_totals(trials or before.trials, time_limit or before.time_limit)
-    settings = study.settings
-    space = load_space(settings.space)
-    dataset = load_dataset(**_paths(settings.source))
-    study.check(fingerprint(settings, space, dataset.key))
-    _run(study, space, dataset, watcher or Watcher())
+    with study.owned():
+        settings = study.settings
+        space = load_space(settings.space)
+        dataset = load_dataset(**_paths(settings.source))
+        study.check(fingerprint(settings, space, dataset.key))
+        study.set_totals(trials or settings.trials, time_limit or settings.time_limit)
+        _run(study, space, dataset, watcher or Watcher())
     return study
+
+
+def _check_totals(trials: int | None, time_limit: float | None) -> None:
+    for what, total in (("trials", trials), ("time limit", time_limit)):
+        if total is not None and total <= 0:
+            raise UserError(f"{what} is {total:g}; it must be above 0")
+
+
+def _check_scorable(dataset: Dataset, metric: str) -> None:
+    """Whether the metric is defined on the validation rows."""
+    import numpy as np
+
+    if metric == "logloss":
+        return
+    groups = dataset.valid.domain if metric == "wauc" else np.zeros(len(dataset.valid), np.int64)
+    rows, ones = np.bincount(groups), np.bincount(groups, dataset.valid.labels[:, 0])
+    if not ((ones > 0) & (ones < rows)).any():
+        where = "in every domain" if metric == "wauc" else "everywhere"
+        raise UserError(
+            f"the validation rows show only one class of {dataset.statistics.tasks[0]} {where}, so their {metric} is "
+            "undefined; use --metric logloss, another split or more data"
+        )
 
 
 def load_study(name: str, *, root: Path | str = DEFAULT_ROOT, storage: str | None = None) -> Study:
@@ -164,10 +189,9 @@ def find_device(name: str) -> str:
         raise UserError(f"unknown device {name!r}; legal are auto, cpu, cuda and cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"device {name} is not supported; legal are auto, cpu, cuda and cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"device {name} was asked for, but this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
-        )
+    present = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= present:
+        raise UserError(f"device {name} was asked for, but this machine has {present} CUDA devices; use --device cpu")
     return name
 
 
@@ -176,6 +200,7 @@ def _paths(source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _free_name(wanted: str, root: Path) -> str:
+    wanted = re.sub(r"[^A-Za-z0-9._]+", "-", wanted).lstrip("._-")
     taken, name, number = set(names(root)), wanted, 2
     while name in taken:
         name, number = f"{wanted}-{number}", number + 1
@@ -203,7 +228,13 @@ class _Clock:
 
     @property
     def deadline(self) -> float:
+        """The moment, of ``time.monotonic()``, at which every trial must stop."""
         return time.monotonic() + self.left
+
+    @property
+    def share(self) -> float:
+        """Seconds after which one trial makes room for others, once it has a score."""
+        return float("inf") if self.limit is None else TRIAL_SHARE * self.limit
 
 
 def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None:
@@ -212,42 +243,41 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
     from autoctr.search.trial import Laboratory
 
     settings = study.settings
-    with study.owned():
-        clock = _Clock(study.database.user_attrs["spent"], settings.time_limit)
-        laboratory = Laboratory(
-            dataset,
-            metric=settings.metric,
-            seed=settings.seed,
-            device=torch.device(find_device(settings.device)),
-            supernets=study.folder / "supernets",
-        )
-        watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
-        failures = 0
-        try:
-            while failures < MOST_FAILURES:
-                trial = study.unfinished()
-                records = [record for record in study.records() if record.state not in ("RUNNING", "WAITING")]
-                if trial is None:
-                    if not _may_start(settings, records, clock, len(dataset.train)):
-                        break
-                    number = len(records)
-                    proposal = propose(
-                        space,
-                        records,
-                        number=number,
-                        seed=settings.seed,
-                        direction=settings.direction,
-                        expected=_expected(settings, records, clock),
-                    )
-                    trial = study.begin(proposal)
-                ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
-                failures = failures + 1 if ended.state == "FAIL" and ended.reason != "time" else 0
-                study.database.set_user_attr("spent", clock.spent)
-            if failures == MOST_FAILURES:
-                watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
-            prove(study, dataset)
-        finally:
+    clock = _Clock(study.database.user_attrs["spent"], settings.time_limit)
+    laboratory = Laboratory(
+        dataset,
+        metric=settings.metric,
+        seed=settings.seed,
+        device=torch.device(find_device(settings.device)),
+        supernets=study.folder / "supernets",
+    )
+    watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
+    failures = 0
+    try:
+        while failures < MOST_FAILURES:
+            trial = study.unfinished()
+            records = [record for record in study.records() if record.state not in ("RUNNING", "WAITING")]
+            if trial is None:
+                if not _may_start(settings, records, clock, len(dataset.train)):
+                    break
+                number = len(records)
+                proposal = propose(
+                    space,
+                    records,
+                    number=number,
+                    seed=settings.seed,
+                    direction=settings.direction,
+                    expected=_expected(settings, records, clock),
+                )
+                trial = study.begin(proposal)
+            ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
+            failures = failures + 1 if ended.state == "FAIL" and ended.reason != "time" else 0
             study.database.set_user_attr("spent", clock.spent)
+        if failures == MOST_FAILURES:
+            watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
+        prove(study, dataset)
+    finally:
+        study.database.set_user_attr("spent", clock.spent)
 
 
 def _remaining(study: Study, clock: _Clock) -> str:
@@ -295,14 +325,19 @@ def _train(
     every = rung_rows(len(laboratory.dataset.train))
     known: list[float] = []
     started = time.monotonic()
+    had_its_share = False
 
     def on_rung(rung: Rung) -> bool:
+        nonlocal had_its_share
         value = getattr(rung.scores, metric)
         known.append(value)
         so_far = max(known) if direction == "maximize" else min(known)
         study.report(trial, rung.rows, so_far)
         watcher.rung(record.number, rung, so_far, best_before)
-        return record.number < 2 or not is_weak(rung.rows, so_far, others, every, direction)
+        if record.number > 0 and is_weak(rung.rows, so_far, others, every, direction):
+            return False
+        had_its_share = time.monotonic() - started > clock.share
+        return not had_its_share
 
     watcher.started(record.number, record.candidate)
     kept: dict[str, Any] = {}
@@ -314,11 +349,14 @@ def _train(
             on_stage=lambda stage: watcher.stage(record.number, stage),
         )
     except (OutOfTime, Diverged, MemoryError, RuntimeError) as error:
-        kept["reason"] = {OutOfTime: "time", Diverged: "diverged"}.get(type(error), str(error).splitlines()[0][:400])
+        message = str(error).partition("\n")[0][:400] or type(error).__name__
+        kept["reason"] = {OutOfTime: "time", Diverged: "diverged"}.get(type(error), message)
         kept["seconds"] = time.monotonic() - started
         ended = study.finish(trial, "FAIL", None, **kept)
     else:
         fitted = outcome.fitted
+        if had_its_share:
+            fitted.reason = "time"
         checkpoint.save(study.weights_path(record.number), outcome.cohort.network, fitted.weights)
         kept = {
             "candidate": outcome.candidate.canonical(),
@@ -338,7 +376,7 @@ def _train(
 def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
     """Whether a trial stops at a rung: worse than the median of the others' best scores at as many rows.
 
-    Asked at 2, 4, 8, ... passes only, and not before 4 others have got as far.
+    Asked at 2, 4, 8, ... passes only, and not before 3 others have got as far.
     """
     passes = rows // every
     if passes < 2 or passes & (passes - 1):

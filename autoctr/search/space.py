@@ -11,7 +11,7 @@ import yaml
 
 from autoctr.errors import UserError
 from autoctr.model.candidate import RANGES, Candidate, field_kinds
-from autoctr.shipped import find
+from autoctr.shipped import find, read_yaml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -112,11 +112,12 @@ class _Reader:
 
     def read(self) -> Space:
         try:
-            root = yaml.compose(self.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+            root = yaml.compose(read_yaml(self.path), Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark else ""
-            raise UserError(f"{self.path}{line}: not YAML ({getattr(error, 'problem', error)})") from error
+            problem = str(getattr(error, "problem", None) or error).replace("\n", " ")
+            raise UserError(f"{self.path}{line}: not YAML ({problem})") from error
         if root is None:
             raise UserError(f"{self.path}:1: the file is empty; it needs `vary`, and may have `fix` and `description`")
         sections = self.mapping(root, "a search space")
@@ -135,14 +136,16 @@ class _Reader:
                 vary[field] = self.part(self.known(field, name), node)
         if not vary:
             raise self.fail(root, "nothing varies; put at least one field under vary")
-        description = sections["description"][1].value if "description" in sections else ""
-        return Space(self.path.stem, str(description), fix, vary)
+        description = self.text("description", sections["description"][1]) if "description" in sections else ""
+        return Space(self.path.stem, description, fix, vary)
 
     def mapping(self, node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         if not isinstance(node, yaml.MappingNode):
             raise self.fail(node, f"{what} must be a mapping (name: value)")
         result: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise self.fail(key, f"a name in {what} must be one word")
             if key.value in result:
                 raise self.fail(key, f"{key.value} stands here twice")
             result[str(key.value)] = (key, value)
@@ -154,19 +157,26 @@ class _Reader:
             raise self.fail(node, f"unknown field {field!r}; legal are {', '.join(legal)}")
         return field
 
+    def text(self, name: str, node: yaml.Node) -> str:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self.fail(node, f"{name} must be one value, not a list or a mapping")
+        return str(node.value)
+
+    def flag(self, name: str, node: yaml.Node) -> bool:
+        text = self.text(name, node)
+        if text.lower() not in ("true", "false"):
+            raise self.fail(node, f"{name} is {text!r}; legal is true or false")
+        return text.lower() == "true"
+
     def value(self, field: str, node: yaml.Node) -> Value:
         kind, words = field_kinds()[field]
-        if not isinstance(node, yaml.ScalarNode):
-            raise self.fail(node, f"{field} must be one value, of type {kind.__name__}")
-        text = node.value
+        text = self.text(field, node)
         if kind is str:
             if text not in words:
                 raise self.fail(node, f"{field} is {text!r}; legal is one of {', '.join(words)}")
-            return str(text)
+            return text
         if kind is bool:
-            if text.lower() not in ("true", "false"):
-                raise self.fail(node, f"{field} is {text!r}; legal is true or false")
-            return bool(text.lower() == "true")
+            return self.flag(field, node)
         try:
             number = float(text)
         except ValueError:
@@ -199,9 +209,7 @@ class _Reader:
         log = False
         if "log" in parts:
             key, flag = parts["log"]
-            if flag.value.lower() not in ("true", "false"):
-                raise self.fail(flag, f"log is {flag.value!r}; legal is true or false")
-            log = flag.value.lower() == "true"
+            log = self.flag("log", flag)
             if log and low <= 0:
                 raise self.fail(key, f"{field} is spaced by logarithm, so low must be above 0, not {low:g}")
         if low >= high:

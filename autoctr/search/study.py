@@ -112,7 +112,10 @@ class Study:
             raise UserError(f"cannot write {study.folder} ({error}); choose a folder you may write") from error
         import optuna
 
-        made = optuna.create_study(storage=study._open_storage(), study_name=name, direction=settings.direction)
+        opened = study._open_storage()
+        if name in optuna.get_all_study_names(opened):  # left by a process that died right here
+            optuna.delete_study(study_name=name, storage=opened)
+        made = optuna.create_study(storage=opened, study_name=name, direction=settings.direction)
         made.set_user_attr("fingerprint", stamp)
         made.set_user_attr("spent", 0.0)
         made.set_user_attr("settings", dataclasses.asdict(settings))
@@ -128,8 +131,10 @@ class Study:
         """
         study = cls(name, root, storage)
         if not study.exists():
-            have = ", ".join(names(root)) or "none"
-            raise UserError(f"there is no study {name} in {root}; there are: {have}")
+            have = names(root, storage)
+            if name in have:
+                raise UserError(f"study {name} was never begun; start it with: autoctr search --study {name}")
+            raise UserError(f"there is no study {name} in {storage or root}; there are: {', '.join(have) or 'none'}")
         return study
 
     def exists(self) -> bool:
@@ -205,7 +210,7 @@ class Study:
         return self._start()
 
     def unfinished(self) -> optuna.trial.Trial | None:
-        """The trial that was running or waiting when the last run ended, under its own number; None if there is none."""
+        """The trial that was running or waiting when the last run ended, under its own number; None without one."""
         import optuna
 
         for trial in self.database.get_trials(deepcopy=False):
@@ -264,8 +269,12 @@ class Study:
         Raises:
             UserError: if another live process holds it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / "lock", "a+", encoding="utf-8") as file:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = open(self.folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 closed below
+        except OSError as error:
+            raise UserError(f"cannot write {self.folder} ({error}); choose a folder you may write") from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -281,9 +290,13 @@ class Study:
                 file.truncate(0)
 
 
-def names(root: Path) -> list[str]:
-    """Names of the studies in a folder."""
-    return sorted(path.parent.name for path in root.glob("*/study.db"))
+def names(root: Path, storage: str | None = None) -> list[str]:
+    """Names of the studies in a folder, or in a database of the user's own."""
+    if storage is None:
+        return sorted(path.parent.name for path in root.glob("*/study.db"))
+    import optuna
+
+    return sorted(optuna.get_all_study_names(Study("", root, storage)._open_storage()))
 
 
 def _prepare_sqlite(path: Path) -> None:

@@ -46,7 +46,7 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Co
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         candidate = Candidate.from_dict(json.loads(header["candidate"]))
         return restore(candidate, tensors, float(header["progress"]), dataset, device)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole checkpoint ({error}); run the trial again") from error
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from reference import adasparse, fusion, lora
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
@@ -18,7 +19,6 @@ from autoctr.model.network import Batch
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
-from reference import adasparse, fusion, lora
 
 Array = npt.NDArray[np.float64]
 Weights = tuple[float, float, float, float]
@@ -135,13 +135,10 @@ def reference_logits(cohort: Cohort, member: int, batch: Batch) -> Array:
     """Logits of one member by the numpy reference, row by row, [B, tasks]."""
     network, candidate = cohort.network, cohort.network.candidates[member]
     weights = {
-        name: view[member].numpy().astype(np.float64)
-        for name, view in network.layout.views(cohort.flat).items()
+        name: view[member].numpy().astype(np.float64) for name, view in network.layout.views(cohort.flat).items()
     }
     wiring = _reference_wiring(cohort, member)
-    result = [
-        _reference_row(cohort, candidate, member, weights, wiring, batch, row) for row in range(len(batch))
-    ]
+    result = [_reference_row(cohort, candidate, member, weights, wiring, batch, row) for row in range(len(batch))]
     return np.array(result)
 
 
@@ -182,7 +179,7 @@ def _reference_row(
         return weights[name] if name in weights else junk.normal(size=shape)
 
     parameters: dict[str, dict[str, Any]] = {}
-    for name in producers(network.blocks)[1:] + ["O"]:
+    for name in [*producers(network.blocks)[1:], "O"]:
         own: dict[str, Any] = {}
         if name != "C0":
             sources = fusion.candidates(name, network.blocks)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fake_data import TASKS, fake_dataset
+from reference import adasparse, fusion, lora
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
@@ -22,7 +23,6 @@ from autoctr.model.norm import BatchNorm
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.segments import Segments
 from model.networks import TINY, batch_of, mixed_batch, random_cohort, random_wiring, reference_logits, resident, scored
-from reference import adasparse, fusion, lora
 
 K, B, H, D = 2, 5, 4, 3
 
@@ -61,9 +61,7 @@ def test_an_operator_equals_the_reference(operator: str, gates: tuple[int, ...] 
     weights, x = operator_weights(operator, sources), drawn(3, K, B, H, seed=5)
     per_member = [(1, 1, 1)] * K if gates is None else [gates, gates[::-1]]
     g = torch.tensor(per_member, dtype=torch.float64)
-    edges = [
-        Edge(source, x[u], None if gates is None else g[:, u, None, None]) for u, source in enumerate(sources)
-    ]
+    edges = [Edge(source, x[u], None if gates is None else g[:, u, None, None]) for u, source in enumerate(sources)]
     out = FUSION_OPERATORS[operator].forward(weights, "N", edges)
     for k in range(K):
         values, numbers = list(x[:, k].numpy()), list(per_member[k])

@@ -53,9 +53,7 @@ def harden(cohort: Cohort, wiring: Architecture) -> None:
         views[f"{name}.operators"].copy_(torch.tensor([[1e4 if w == 1 else -1e4 for w in node.operators]]))
 
 
-def assert_conforms(
-    cohort: Cohort, wiring: Architecture, dataset: Dataset, dtype: torch.dtype = torch.float64
-) -> None:
+def assert_conforms(cohort: Cohort, wiring: Architecture, dataset: Dataset, dtype: torch.dtype = torch.float64) -> None:
     discrete = discretise(cohort, wiring, dataset)
     assert discrete.network.layout.size < cohort.network.layout.size
     batch = mixed_batch(resident(dataset, dtype=dtype), 6)
@@ -123,9 +121,7 @@ def test_the_drop_read_out_is_hard_legal_and_not_worse_than_the_mixture(dataset:
     cohort = supernet(dataset, {"blocks": 1})
     splits = Splits(resident(dataset, "train"), resident(dataset))
     candidate = cohort.network.candidates[0]
-    dropped, hard = (
-        read_out(cohort, candidate.replace(readout=kind), splits, dataset) for kind in ("drop", "hard")
-    )
+    dropped, hard = (read_out(cohort, candidate.replace(readout=kind), splits, dataset) for kind in ("drop", "hard"))
 
     def loss(wiring: Architecture) -> float:
         logits = discretise(cohort, wiring, dataset).logits(splits.valid)[0]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from fake_data import TASKS, fake_dataset
+from model.networks import TINY, batch_of, mixed_batch, random_cohort, random_wiring, reference_logits, resident, scored
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
@@ -20,7 +21,6 @@ from autoctr.training.cohort import Cohort
 from autoctr.training.fit import score_members
 from autoctr.training.metrics import score
 from autoctr.training.rows import ResidentRows
-from model.networks import TINY, batch_of, mixed_batch, random_cohort, random_wiring, reference_logits, resident, scored
 
 EVERYTHING: dict[str, Any] = {"rank": 2, "sparsity": 0.4, "dropout": 0.3, "embedding_dropout": 0.1}
 MEMBERS: dict[str, dict[str, Any]] = {
@@ -199,5 +199,3 @@ def test_batches_mix_domains(dataset: Dataset) -> None:
     rows = resident(dataset, "train")
     mixed = [len(batch.segments.domain.unique()) for batch in rows.batches(0, 0, 25)]
     assert min(mixed) > 1
-
-

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from fake_data import fake_dataset
+from model.networks import member_ranks, random_wiring, resident
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
@@ -17,7 +18,6 @@ from autoctr.model.candidate import Candidate
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
-from model.networks import member_ranks, random_wiring, resident
 
 STEPS = 200
 SHAPE: dict[str, Any] = {"embedding": 4, "width": 8, "batch": 24}
@@ -120,6 +120,8 @@ def test_eight_together_are_eight_alone_after_200_steps(dataset: Dataset, kind: 
     if wire:
         assert bool(((together.architecture - start.architecture).abs().amax(1) > 1e-2).all())
     for k, candidate in enumerate(members):
+        if shape and k % 3 != 1:
+            continue
         alone = cohort_of(dataset, [candidate], torch.float64)
         assert alone.network.running_size <= together.network.running_size
         alone_losses = train(alone, train_rows, STEPS, wire)

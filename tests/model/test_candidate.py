@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from autoctr.model.architecture import full, parallel
+from autoctr.model.candidate import RANGES, Candidate, field_kinds
+from model.networks import random_wiring
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        Candidate(),
+        Candidate(wiring=parallel(2), seed=(1 << 63) - 1),
+        Candidate(blocks=3, wiring=random_wiring(3, 2, True), learning_rate=1 / 3, norm="batch", alternating=True),
+    ],
+    ids=["default", "wired", "soft"],
+)
+def test_a_candidate_survives_json(candidate: Candidate) -> None:
+    again = Candidate.from_dict(json.loads(json.dumps(candidate.to_dict())))
+    assert again == candidate
+    assert again.canonical() == candidate.canonical()
+    assert hash(again) == hash(candidate)
+
+
+def test_the_canonical_form_tells_candidates_apart() -> None:
+    varied: dict[str, Any] = {"rank": 1, "dropout": 0.1, "wiring": full(2), "seed": 5, "norm": "batch"}
+    forms = {Candidate().replace(**{name: value}).canonical() for name, value in varied.items()}
+    assert len(forms | {Candidate().canonical()}) == len(varied) + 1
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_number_outside_its_range_is_refused_by_name(name: str) -> None:
+    low, high = RANGES[name]
+    for value in (low - 1, high * 1.01 + 1):
+        with pytest.raises(ValueError, match=rf"{name} is .*; legal is"):
+            Candidate(**{name: value})
+    with pytest.raises(ValueError, match=name):
+        Candidate(**{name: float("nan")})
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, words) in field_kinds().items() if words])
+def test_a_word_that_is_no_choice_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name} is 'sideways'; legal is one of"):
+        Candidate(**{name: "sideways"})
+    for word in field_kinds()[name][1]:
+        assert getattr(Candidate(**{name: word}), name) == word  # type: ignore[arg-type]
+
+
+def test_a_wiring_of_other_blocks_is_refused() -> None:
+    with pytest.raises(ValueError, match="blocks is 2, the wiring has 3"):
+        Candidate(blocks=2, wiring=parallel(3))
+
+
+def test_every_field_but_the_wiring_may_vary_and_every_number_has_a_range() -> None:
+    fields = {field.name for field in dataclasses.fields(Candidate)}
+    kinds = field_kinds()
+    assert set(kinds) == fields - {"wiring"}
+    assert {name for name, (kind, _) in kinds.items() if kind in (int, float)} == set(RANGES)
+    assert (kinds["rank"], kinds["alternating"]) == ((int, ()), (bool, ()))
+    assert kinds["cross"] == (str, ("vector", "matrix"))
+
+
+def test_the_default_candidate_has_every_method_off() -> None:
+    candidate = Candidate()
+    assert (candidate.rank, candidate.sparsity, candidate.architecture) == (0, 0.0, "parallel")

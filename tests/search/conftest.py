@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from small_study import SEARCH_STEPS, search_small, write_events, write_space
+
+from autoctr.data.dataset import Dataset
+from autoctr.data.presets import load_dataset
+from autoctr.search import oneshot
+from autoctr.search.study import Study
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the cache and the space of all tests here."""
+    folder = tmp_path_factory.mktemp("search")
+    write_space(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def space_file(shared: Path) -> Path:
+    return shared / "small.yaml"
+
+
+def make_small(patch: pytest.MonkeyPatch, shared: Path) -> None:
+    torch.set_num_threads(1)
+    patch.setenv("AUTOCTR_CACHE", str(shared / "cache"))
+    patch.setattr(oneshot, "FEWEST_STEPS", SEARCH_STEPS)
+
+
+@pytest.fixture(autouse=True)
+def small(shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Short supernets, one thread, and the shared cache."""
+    threads = torch.get_num_threads()
+    make_small(monkeypatch, shared)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path, space_file: Path) -> Study:
+    """A finished study; look at it, but do not run it."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch, shared)
+        return search_small(shared / "studies", space_file, trials=8)
+
+
+@pytest.fixture(scope="session")
+def dataset(shared: Path) -> Dataset:
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch, shared)
+        return load_dataset("taobao-sim", rows=3000)
+
+
+@pytest.fixture
+def events_table(tmp_path: Path) -> tuple[Path, Path]:
+    """A table of one's own with two labels and three markets, and its schema."""
+    return write_events(tmp_path)

@@ -1,0 +1,188 @@
+"""Which candidate comes next: a function of (finished trials, seed, number) and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_study import write_space
+
+from autoctr.model.architecture import FIXED, Architecture
+from autoctr.model.candidate import Candidate
+from autoctr.search.proposal import Proposal, methods_on, plain, propose, startup_trials
+from autoctr.search.record import Record
+from autoctr.search.run import is_weak
+from autoctr.search.seeds import derive
+from autoctr.search.space import Space, load_space
+from autoctr.search.study import Study
+
+
+def ask(space: Space, records: list[Record], number: int, seed: int = 0, expected: int = 40) -> Proposal:
+    return propose(space, records, number=number, seed=seed, direction="maximize", expected=expected)
+
+
+def made(proposal: Proposal, number: int, value: float, state: str = "COMPLETE", **changes: Any) -> Record:
+    candidate = proposal.candidate
+    if candidate.wiring is None:
+        candidate = candidate.replace(wiring=FIXED["full"](candidate.blocks))
+    record = Record(number, state, value, candidate, proposal.values, ((1000, value),), 1.0, 1.0, None, None, None)
+    return dataclasses.replace(record, **changes)
+
+
+def history(space: Space, count: int, seed: int = 0) -> list[Record]:
+    """Trials whose values are drawn at random."""
+    records: list[Record] = []
+    for number in range(count):
+        records.append(made(ask(space, records, number, seed), number, random.Random(number).random()))
+    return records
+
+
+@pytest.fixture(params=["joint", "plain"])
+def space(request: pytest.FixtureRequest) -> Space:
+    return load_space(request.param)
+
+
+def test_proposals_depend_on_records_seed_and_number_alone(space: Space) -> None:
+    records = history(space, 14)
+    first = ask(space, records, 14)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    random.seed(1)
+    assert ask(space, records, 14) == first
+    assert ask(space, records, 14, seed=1) != first
+    assert ask(space, records, 15) != first
+    best = max(records, key=lambda record: record.value or 0)
+    assert ask(space, [dataclasses.replace(r, value=0.0) if r is best else r for r in records], 14) != first
+
+
+def test_a_proposal_is_as_stored(finished: Study) -> None:
+    space = load_space(finished.settings.space)
+    records = finished.records()
+    for number in range(len(records)):
+        again = ask(space, records[:number], number, finished.settings.seed, expected=len(records))
+        assert again.values == records[number].values
+        assert again.candidate.replace(wiring=records[number].candidate.wiring) == records[number].candidate
+
+
+def test_trial_0_is_the_plain_network_with_every_method_off(space: Space) -> None:
+    candidate = ask(space, [], 0).candidate
+    assert (candidate.rank, candidate.sparsity, candidate.architecture) == (0, 0, "parallel")
+    assert candidate.wiring == FIXED["parallel"](2)
+    defaults = Candidate(epochs=candidate.epochs, batch=candidate.batch, seed=candidate.seed, wiring=candidate.wiring)
+    assert candidate == defaults
+    assert plain(load_space("joint")) == plain(load_space("plain"))
+
+
+def test_trial_1_has_the_methods_on() -> None:
+    space = load_space("joint")
+    candidate = ask(space, history(space, 1), 1).candidate
+    assert (candidate.architecture, candidate.rank, candidate.sparsity) == ("learn", 4, 0.2)
+    assert candidate.learning_rate == Candidate().learning_rate
+
+
+def test_trial_1_stays_inside_a_space_without_the_defaults(tmp_path: Path) -> None:
+    text = "vary: {width: {choices: [8, 16]}, epochs: {low: 20, high: 30}, dropout: {low: 0.5, high: 0.9}}"
+    space = load_space(str(write_space(tmp_path, text)))
+    candidate = methods_on(space)
+    assert (candidate.width, candidate.epochs, candidate.dropout) == (8, 25, 0.7)
+    assert space.within(candidate) == {"width": 8, "epochs": 25, "dropout": 0.7}
+    assert space.within(plain(space)) == {}
+
+
+def test_every_proposal_lies_in_the_space(space: Space) -> None:
+    for record in history(space, 25)[1:]:
+        assert space.within(record.candidate).keys() == space.vary.keys()
+        assert space.within(record.candidate) == record.values
+        assert record.candidate.seed == derive(0, 0, "weights")
+
+
+@pytest.mark.parametrize(("expected", "random_ones"), [(0, 1), (4, 1), (8, 2), (12, 3), (40, 10), (1000, 10)])
+def test_at_most_a_quarter_is_random(expected: int, random_ones: int) -> None:
+    assert startup_trials(expected) == random_ones
+
+
+def distance(one: Architecture, other: Architecture) -> int:
+    """Connections and operators in which two architectures differ."""
+    return sum(
+        sum(a != b for a, b in zip(left.open, right.open, strict=True)) + (left.operators != right.operators)
+        for left, right in zip(one.nodes, other.nodes, strict=True)
+    )
+
+
+def inheriting(folder: Path, blocks: int) -> Space:
+    text = f"fix: {{architecture: inherit, blocks: {blocks}}}\nvary: {{rank: {{choices: [0, 2]}}}}"
+    return load_space(str(write_space(folder, text)))
+
+
+def inherited(space: Space, records: list[Record], seed: int) -> Candidate:
+    return ask(space, records, len(records), seed).candidate
+
+
+def test_inherit_changes_one_thing_of_the_best_with_as_many_blocks(tmp_path: Path) -> None:
+    space = inheriting(tmp_path, 2)
+    other_size = made(Proposal(Candidate(blocks=3, wiring=FIXED["full"](3)), {}), 0, 0.9)
+    worse = made(Proposal(Candidate(blocks=2, wiring=FIXED["parallel"](2)), {}), 1, 0.5)
+    best = made(Proposal(Candidate(blocks=2, wiring=FIXED["full"](2)), {}), 2, 0.8)
+    records = [other_size, worse, best]
+    seen = set()
+    for seed in range(20):
+        wiring = inherited(space, records, seed).wiring
+        assert wiring is not None
+        assert distance(wiring, FIXED["full"](2)) == 1
+        seen.add(wiring)
+    assert len(seen) > 10
+
+
+def test_inherit_tries_nothing_twice(tmp_path: Path) -> None:
+    space = inheriting(tmp_path, 1)
+    records = [made(Proposal(Candidate(blocks=1, wiring=FIXED["parallel"](1)), {}), 0, 0.9)]
+    neighbours = {option.effective() for option in FIXED["parallel"](1).neighbours()} - {FIXED["parallel"](1)}
+    for number in range(1, len(neighbours) + 1):
+        candidate = inherited(space, records, 0)
+        assert candidate.wiring is not None
+        tried = {record.candidate.wiring.effective() for record in records if record.candidate.wiring}
+        assert candidate.wiring.effective() not in tried
+        records.append(made(Proposal(candidate, {"rank": 0}), number, 0.1))
+    assert inherited(space, records, 0).wiring is not None
+
+
+def test_without_a_parent_inherit_starts_from_the_parallel_network(tmp_path: Path) -> None:
+    space = inheriting(tmp_path, 3)
+    wiring = inherited(space, history(space, 2), 0).wiring
+    assert wiring is not None
+    assert wiring.blocks == 3
+
+
+def reached(*values: float, rows: int = 4000, state: str = "COMPLETE") -> list[Record]:
+    proposal = Proposal(Candidate(), {})
+    return [made(proposal, n, value, state, rungs=((1000, 0.0), (rows, value))) for n, value in enumerate(values)]
+
+
+def test_weak_is_below_the_median_at_as_many_rows() -> None:
+    others = reached(0.5, 0.6, 0.7, 0.8, 0.9)
+    assert is_weak(4000, 0.65, others, 1000, "maximize")
+    assert not is_weak(4000, 0.7, others, 1000, "maximize")
+    others = [dataclasses.replace(record, rungs=record.rungs[1:]) for record in others]
+    assert is_weak(4000, 0.75, others, 1000, "minimize")
+    assert not is_weak(4000, 0.7, others, 1000, "minimize")
+
+
+def test_weak_is_asked_at_doubling_rungs_and_with_enough_others_only() -> None:
+    others = reached(0.5, 0.6, 0.7, 0.8, 0.9, rows=1000)
+    asked = [passes for passes in range(1, 20) if is_weak(1000 * passes, 0.0, others, 1000, "maximize")]
+    assert asked == [2, 4, 8, 16]
+    assert not is_weak(4000, 0.0, others[:2], 1000, "maximize")
+    # trials that were stopped earlier do not count, those that finished earlier do
+    assert not is_weak(4000, 0.0, reached(*[0.5] * 9, rows=2000, state="PRUNED"), 1000, "maximize")
+    assert is_weak(4000, 0.0, reached(*[0.5] * 9, rows=2000), 1000, "maximize")
+
+
+def test_what_others_reached_later_does_not_count() -> None:
+    others = [dataclasses.replace(r, rungs=((2000, 0.3), (9000, 0.9))) for r in reached(*[0.9] * 5)]
+    assert not is_weak(2000, 0.4, others, 1000, "maximize")
+    assert is_weak(2000, 0.2, others, 1000, "maximize")

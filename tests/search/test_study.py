@@ -1,0 +1,127 @@
+"""The study on disk: its fingerprint, its lock, its database and which weights it keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from small_study import SPACE, remembered, search_small, write_space
+
+from autoctr.errors import UserError
+from autoctr.search.run import load_study, resume, summary
+from autoctr.search.space import load_space
+from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint
+
+
+def test_a_changed_space_is_refused_with_its_fields(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    search_small(tmp_path, space, trials=1)
+    changed = SPACE.replace("epochs: 3", "epochs: 4").replace("[8, 16]", "[8, 12]")
+    changed = changed.replace("  rank: {choices: [0, 2, 4]}\n", "")
+    write_space(tmp_path, changed)
+    with pytest.raises(UserError) as caught:
+        resume("s", root=tmp_path, trials=2)
+    message = str(caught.value)
+    assert "space: fix epochs was 3 and is now 4" in message
+    assert 'space: vary width was {"choices": [8, 16]} and is now {"choices": [8, 12]}' in message
+    assert "space: vary rank was" in message
+    assert "learning_rate" not in message
+    assert "\n" not in message
+    assert load_study("s", root=tmp_path).settings.trials == 1
+    write_space(tmp_path)
+    assert len(resume("s", root=tmp_path, trials=2).records()) == 2
+
+
+def test_every_other_part_of_the_fingerprint_is_compared(finished: Study) -> None:
+    space, settings = load_space(finished.settings.space), finished.settings
+    key = finished.database.user_attrs["fingerprint"]["dataset"]
+    finished.check(fingerprint(settings, space, key))
+    for changes, name in (({"metric": "auc"}, "metric"), ({"seed": 9}, "seed")):
+        with pytest.raises(UserError, match=f"changed: {name} was"):
+            finished.check(fingerprint(dataclasses.replace(settings, **changes), space, key))
+    with pytest.raises(UserError, match="dataset was"):
+        finished.check(fingerprint(settings, space, "another"))
+    finished.check(fingerprint(dataclasses.replace(settings, trials=99, device="cuda"), space, key))
+
+
+def test_a_changed_data_file_is_refused(tmp_path: Path, events_table: tuple[Path, Path]) -> None:
+    from autoctr.search.run import open_dataset, search
+
+    table, schema = events_table
+    search(table=table, schema=schema, space=str(write_space(tmp_path)), trials=1, study="s", root=tmp_path)
+    text = table.read_text().splitlines()
+    table.write_text("\n".join(text[:-1]) + "\n")
+    with pytest.raises(UserError, match="cannot go on, because what it searches has changed: dataset was"):
+        resume("s", root=tmp_path, trials=2)
+    with pytest.raises(UserError, match="the data of study s has changed"):
+        open_dataset(load_study("s", root=tmp_path))
+
+
+def test_a_name_is_taken_once(finished: Study, space_file: Path) -> None:
+    root = finished.folder.parent
+    with pytest.raises(UserError, match="study s exists; continue it with: autoctr resume s"):
+        search_small(root, space_file)
+    with pytest.raises(UserError, match=r"there is no study nobody in .*; there are: s"):
+        load_study("nobody", root=root)
+    for name in ("a b", "../x", "-x", ""):
+        with pytest.raises(UserError, match="is not usable"):
+            Study.create(name, finished.settings, {}, root=root)
+
+
+def test_a_study_killed_while_it_was_made_can_be_made_again(space_file: Path, tmp_path: Path) -> None:
+    import optuna
+
+    folder = tmp_path / "s"
+    folder.mkdir()
+    (folder / "study.db").touch()
+    with pytest.raises(UserError, match="study s was never begun"):
+        load_study("s", root=tmp_path)
+    optuna.create_study(storage=f"sqlite:///{folder / 'study.db'}", study_name="s", direction="minimize")
+    study = search_small(tmp_path, space_file, trials=1)
+    assert study.database.direction.name == "MAXIMIZE"
+    assert len(study.records()) == 1
+
+
+def test_only_one_process_runs_a_study(finished: Study) -> None:
+    second = load_study("s", root=finished.folder.parent)
+    with finished.owned(), pytest.raises(UserError, match="study s is being run by process"), second.owned():
+        pass
+    with second.owned():
+        pass
+
+
+def test_the_database_is_in_write_ahead_mode(finished: Study) -> None:
+    with sqlite3.connect(finished.folder / "study.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.db").write_bytes(b"no database at all, " * 100)
+    with pytest.raises(UserError, match="cannot open the study's database"):
+        load_study("s", root=tmp_path)
+
+
+def test_a_database_elsewhere(space_file: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'all.db'}"
+    study = search_small(tmp_path / "studies", space_file, trials=1, storage=storage)
+    (study.folder / "lock").unlink()
+    again = resume("s", root=tmp_path / "studies", storage=storage, trials=2)
+    assert len(again.records()) == 2
+    with pytest.raises(UserError, match=r"there is no study t in .*; there are: s"):
+        load_study("t", root=tmp_path / "studies", storage=storage)
+
+
+def test_weights_of_the_best_and_of_trial_0_are_kept(finished: Study) -> None:
+    complete = sorted((r for r in finished.records() if r.state == "COMPLETE"), key=lambda r: (-r.value, r.number))  # type: ignore[operator]
+    assert set(finished.kept()) == {0, *(record.number for record in complete[:KEPT_WEIGHTS])}
+
+
+def test_the_summary_is_json(finished: Study) -> None:
+    facts = json.loads(json.dumps(summary(finished), allow_nan=False))
+    assert facts["best"]["number"] == max(
+        (r for r in remembered(finished) if r.state == "COMPLETE"), key=lambda r: r.value or 0
+    ).number
