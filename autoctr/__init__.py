@@ -1,10 +1,10 @@
 """autoctr: finds, proves and exports one click-through-rate model for many domains.
 
-    import autoctr
+import autoctr
 
-    study = autoctr.search("taobao-sim", trials=20)
-    study = autoctr.load_study("taobao-sim-joint")
-    autoctr.export("taobao-sim-joint", "model/")
+study = autoctr.search("taobao-sim", trials=20)
+study = autoctr.load_study("taobao-sim-joint")
+autoctr.export("taobao-sim-joint", "model/")
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def search(recipe: str | None, **arguments: Any) -> None:
         options["data_seed"] = data_seed
     with printer() as watcher:
         study = _finishing(lambda: run(**options, watcher=watcher), watcher, options)
-    _print_study(study)
+    _conclude(study)
 
 
 def _read_recipe(name: str) -> dict[str, Any]:
@@ -161,7 +161,14 @@ def resume(name: str, **arguments: Any) -> None:
 
     with printer() as watcher:
         study = _finishing(lambda: run(name, **_given(arguments), watcher=watcher), watcher, arguments)
+    _conclude(study)
+
+
+def _conclude(study: Any) -> None:
+    """Print what a run found; a run that ends without any model is a failure."""
     _print_study(study)
+    if study.best() is None:
+        sys.exit(1)
 
 
 def _finishing(work: Callable[[], Any], watcher: Any, options: dict[str, Any]) -> Any:

@@ -35,7 +35,9 @@ def run(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProces
 def test_spaces_and_recipes_are_found_after_an_install(installed: Path, tmp_path: Path) -> None:
     shown = run(installed, tmp_path, "spaces")
     assert shown.returncode == 0, shown.stderr
-    assert {line.split()[0] for line in shown.stdout.splitlines()} == {p.stem for p in ROOT.glob("search_spaces/*.yaml")}
+    assert {line.split()[0] for line in shown.stdout.splitlines()} == {
+        p.stem for p in ROOT.glob("search_spaces/*.yaml")
+    }
     where = "import autoctr, autoctr.shipped as s; print(autoctr.__file__); print(*s.names('studies'))"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     found = subprocess.run([sys.executable, "-c", where], cwd=tmp_path, env=environment, capture_output=True, text=True)

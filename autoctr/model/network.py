@@ -68,6 +68,7 @@ class Network:
     Attributes:
         layout: the dense weights of one member.
         architecture: the gates and operator logits of one member of a supernet (empty for a discrete network).
+        normalisation: running means and variances of one member (empty without batch normalisation).
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Network:
         )
         self.layout = self._declare(first)
         self.architecture = self._declare_architecture()
+        self.normalisation = self._declare_normalisation()
 
     def _tensor(self, values: object) -> Tensor:
         return torch.tensor(values, dtype=self.dtype, device=self.device)
@@ -163,16 +165,18 @@ class Network:
                 layout.add(f"{node}.operators", (len(OPERATORS),), zeros)
         return layout
 
-    @property
-    def running_size(self) -> int:
-        """Normalisation statistics of one member that are not trained by gradient: numbers in ``running``."""
-        return 0 if self.norm is None else 2 * self.width * sum(self._is_deep(p) for p in sorted(self.needed))
+    def _declare_normalisation(self) -> Layout:
+        """Running means and variances, which no gradient trains, of one member's deep components."""
+        layout = Layout()
+        for position, name in enumerate(producers(self.blocks)):
+            if self.norm is not None and position in self.needed and self._is_deep(position):
+                layout.add(f"{name}.mean", (self.width,), zeros)
+                layout.add(f"{name}.variance", (self.width,), constant(1.0))
+        return layout
 
     def initial_running(self) -> Tensor:
-        """Fresh running means (0) and variances (1), [K, running_size]."""
-        pairs = self.running_size // (2 * self.width)
-        block = torch.cat([torch.zeros(self.width), torch.ones(self.width)]).repeat(pairs)
-        return block.to(self.device, self.dtype).repeat(self.members, 1)
+        """Fresh running means (0) and variances (1), [K, S]."""
+        return self.normalisation.initial([0] * self.members).to(self.device, self.dtype)
 
     def _is_deep(self, position: int) -> bool:
         return position > 1 and position % 2 == 1
@@ -194,7 +198,7 @@ class Network:
         Args:
             flat: dense weights [K, P]. table: embedding rows [U, K, E]. positions: int [B, slots], rows of ``table``.
             architecture: gate and operator logits [K, A] of a supernet.
-            running: normalisation statistics [K, running_size], updated in place while training.
+            running: normalisation statistics [K, S], updated in place while training.
             step: training step; None means evaluation (no dropout, running statistics).
             progress: share of the sparsity ramp that is done.
 

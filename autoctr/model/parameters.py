@@ -103,6 +103,8 @@ class Layout:
 
     def initial(self, seeds: Sequence[int]) -> Tensor:
         """Fresh weights, float32 [K, P], one row per seed."""
+        if not self.weights:
+            return torch.zeros(len(seeds), 0)
         return torch.stack([torch.cat([self._draw(w, seed) for w in self.weights.values()]) for seed in seeds])
 
     def _draw(self, weight: Weight, seed: int) -> Tensor:

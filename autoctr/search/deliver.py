@@ -47,8 +47,8 @@ def _number(study: Study, trial: int | None) -> int:
     if number not in records:
         raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")
     if number not in study.kept():
-        kept = ", ".join(map(str, study.kept()))
-        raise UserError(f"the weights of trial {number} were not kept; trials that can be exported: {kept}")
+        kept = ", ".join(map(str, study.kept())) or "none"
+        raise UserError(f"there are no weights of trial {number}; trials that can be exported: {kept}")
     return number
 
 

@@ -15,7 +15,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import OPERATORS, Architecture, Node, consumers, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
-from autoctr.model.network import Batch, Network
+from autoctr.model.network import Batch
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime, Splits, ramp_rows, score_members
@@ -23,7 +23,7 @@ from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
 HELD_OUT = 0.2
-BATCH = 1024
+BATCH = 512
 FEWEST_STEPS = 250
 DROP_ROWS = 16_384
 DROP_TOLERANCE = 1e-5
@@ -159,25 +159,15 @@ def discretise(
     """
     member = (candidate or supernet.network.candidates[0]).replace(wiring=architecture, blocks=architecture.blocks)
     network = supernet.network
-    cohort = Cohort(
+    return Cohort(
         dataset.statistics,
         [member],
         frozen_tables(dataset),
         ramp=supernet.ramp,
         device=network.device,
         dtype=network.dtype,
-        start=(network.layout, supernet.weights()),
+        start=supernet,
     )
-    if network.norm is not None:
-        learned = supernet.running.view(1, -1, 2 * network.width)
-        places = [_deep_components(network).index(position) for position in _deep_components(cohort.network)]
-        cohort.running.copy_(learned[:, places].flatten(1))
-    return cohort
-
-
-def _deep_components(network: Network) -> list[int]:
-    """Producers with normalisation statistics, in the order of ``running``."""
-    return [position for position in sorted(network.needed) if position > 1 and position % 2]
 
 
 @dataclasses.dataclass(frozen=True)

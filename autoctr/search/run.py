@@ -255,11 +255,11 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
     failures = 0
     try:
         while failures < MOST_FAILURES:
-            trial = study.unfinished()
             records = [record for record in study.records() if record.state not in ("RUNNING", "WAITING")]
+            if not _may_start(settings, records, clock, len(dataset.train)):
+                break
+            trial = study.unfinished()
             if trial is None:
-                if not _may_start(settings, records, clock, len(dataset.train)):
-                    break
                 number = len(records)
                 proposal = propose(
                     space,
@@ -270,8 +270,12 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
                     expected=_expected(settings, records, clock),
                 )
                 trial = study.begin(proposal)
-            ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
-            failures = failures + 1 if ended.state == "FAIL" and ended.reason != "time" else 0
+            try:
+                ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
+            except OutOfTime:
+                study.put_back(trial)
+                break
+            failures = failures + 1 if ended.state == "FAIL" else 0
             study.database.set_user_attr("spent", clock.spent)
         if failures == MOST_FAILURES:
             watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
@@ -348,9 +352,9 @@ def _train(
             on_rung=on_rung,
             on_stage=lambda stage: watcher.stage(record.number, stage),
         )
-    except (OutOfTime, Diverged, MemoryError, RuntimeError) as error:
+    except (Diverged, MemoryError, RuntimeError) as error:
         message = str(error).partition("\n")[0][:400] or type(error).__name__
-        kept["reason"] = {OutOfTime: "time", Diverged: "diverged"}.get(type(error), message)
+        kept["reason"] = "diverged" if isinstance(error, Diverged) else message
         kept["seconds"] = time.monotonic() - started
         ended = study.finish(trial, "FAIL", None, **kept)
     else:
@@ -444,11 +448,11 @@ def summary(study: Study) -> dict[str, Any]:
         "plain": None,
     }
     if proof is not None and proof["number"] == best.number:
-        for key, side in (("test", "best"), ("plain", "plain")):
-            tasks = proof[side]
-            if tasks is not None:
-                first = next(iter(tasks.values()))
-                result["best"][key] = first if len(tasks) == 1 else {**first, "tasks": tasks}
+        sides = {"test": proof["best"], "plain": proof["plain"]}
+        by_task = {task: {side: tested and tested[task] for side, tested in sides.items()} for task in sides["test"]}
+        result["best"] |= next(iter(by_task.values()))
+        if len(by_task) > 1:
+            result["best"]["tasks"] = by_task
         ceiling = study.database.user_attrs.get("ceiling")
         if ceiling is not None:
             result["best"]["ceiling"] = ceiling

@@ -220,6 +220,12 @@ class Study:
                 return self._start()
         return None
 
+    def put_back(self, trial: optuna.trial.Trial) -> None:
+        """Queue a running trial that found no time for its first score; the next run takes it up."""
+        import optuna
+
+        self.database._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.WAITING)
+
     def _start(self) -> optuna.trial.Trial:
         return self.database.ask()
 
@@ -284,6 +290,8 @@ class Study:
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
+            for leftover in self.folder.glob("*/.*.tmp"):  # of a process that was killed while it wrote
+                leftover.unlink(missing_ok=True)
             try:
                 yield
             finally:

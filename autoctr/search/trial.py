@@ -64,7 +64,8 @@ class Laboratory:
             OutOfTime: if ``deadline`` (``time.monotonic()``) passes before its first score.
             Diverged: if its scores are no longer numbers.
         """
-        visited, gap, start = 0, None, None
+        visited, gap = 0, None
+        start: Cohort | None = None
         if candidate.architecture == "learn":
             on_stage("supernet")
             supernet = self._supernet(supernet_candidate(candidate, derive(self.seed, 0, "supernet")), deadline)
@@ -76,7 +77,7 @@ class Laboratory:
             discrete = discretise(supernet, candidate.wiring, self.dataset)
             gap = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric)
             if candidate.retrain == "supernet":
-                start = (supernet.network.layout, supernet.weights())
+                start = supernet
         on_stage("fit")
         cohort = Cohort(
             self.dataset.statistics,

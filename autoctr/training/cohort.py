@@ -12,7 +12,7 @@ from autoctr.data.statistics import Statistics
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
 from autoctr.model.network import Batch, Network
-from autoctr.model.parameters import Layout, transfer
+from autoctr.model.parameters import transfer
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
 from autoctr.training.rows import ResidentRows
@@ -48,7 +48,7 @@ class Cohort:
         candidates: the members.
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
-        start: a layout and weights to start from where names and shapes match (a supernet's), else fresh ones.
+        start: a trained cohort (a supernet) to start from where names and shapes match; else all weights are fresh.
     """
 
     def __init__(
@@ -60,26 +60,24 @@ class Cohort:
         ramp: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        start: tuple[Layout, Weights] | None = None,
+        start: Cohort | None = None,
     ) -> None:
         self.network = Network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
         self.steps = self.rows = self.wiring_steps = 0
-        self.ramped = 0 if start is None else round(start[1].progress * self.ramp)
+        self.ramped = 0 if start is None else round(start.progress * self.ramp)
         device = self.network.device
         seeds = [candidate.seed for candidate in candidates]
         self.flat = self.network.layout.initial(seeds).to(device, dtype)
+        self.running = self.network.initial_running()
         if start is None:
             self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
         else:
-            self.table = start[1].table.to(device, dtype).clone()
-            transfer(start[0], start[1].flat.to(device, dtype), self.network.layout, self.flat)
-        self.running = self.network.initial_running()
-        self.architecture = (
-            self.network.architecture.initial(seeds).to(device, dtype)
-            if self.network.relaxed
-            else (torch.zeros(len(candidates), 0, device=device, dtype=dtype))
-        )
+            given = start.weights()
+            self.table = given.table.to(device, dtype).clone()
+            transfer(start.network.layout, given.flat.to(device, dtype), self.network.layout, self.flat)
+            transfer(start.network.normalisation, given.running, self.network.normalisation, self.running)
+        self.architecture = self.network.architecture.initial(seeds).to(device, dtype)
         rates = [candidate.learning_rate for candidate in candidates]
         row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]
 
@@ -137,7 +135,7 @@ class Cohort:
             positions,
             batch,
             architecture=architecture,
-            running=self.running,
+            running=self.running if weigh else self.running.clone(),
             step=self.steps,
             progress=self.progress,
         )
@@ -160,7 +158,7 @@ class Cohort:
         return losses.detach()
 
     def logits(self, rows: ResidentRows, weights: Weights | None = None) -> Tensor:
-        """Scores of every row, in the order of ``rows``: [K, N, tasks]; by the present weights unless others are given."""
+        """Scores of every row in its order, [K, N, tasks], by the present weights unless others are given."""
         network, weights = self.network, weights or self.weights()
         out = torch.empty(
             network.members,

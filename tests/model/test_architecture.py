@@ -98,7 +98,7 @@ def test_dead_nodes_do_not_change_the_output(dataset: Dataset, seed: int) -> Non
         frozen_tables(dataset),
         ramp=1000,
         dtype=torch.float64,
-        start=(cohort.network.layout, cohort.weights()),
+        start=cohort,
     )
     assert other.network.layout.weights.keys() == cohort.network.layout.weights.keys()
     batch = mixed_batch(resident(dataset))
@@ -212,7 +212,7 @@ def test_the_discrete_network_has_no_weights_of_what_is_closed(
     # C0 and E may be dead too
     assert set(cohort.network.layout.weights) == expected_weights(wiring, settings)
     deep = [p for p in wiring.live() if p > 1 and p % 2 == 1]
-    assert cohort.network.running_size == (2 * 6 * len(deep) if settings.get("norm") else 0)
+    assert cohort.network.normalisation.size == (2 * 6 * len(deep) if settings.get("norm") else 0)
 
 
 def test_the_discrete_network_does_not_compute_closed_operators(

@@ -74,10 +74,7 @@ def group_aucs(
         members.setdefault(group, []).append(i)
     if sum(len(rows) for rows in members.values()) != len(ys):
         raise ValueError("one group per row")
-    return {
-        group: (len(rows), auc([ys[i] for i in rows], [zs[i] for i in rows]))
-        for group, rows in members.items()
-    }
+    return {group: (len(rows), auc([ys[i] for i in rows], [zs[i] for i in rows])) for group, rows in members.items()}
 
 
 def _row_weighted_auc(

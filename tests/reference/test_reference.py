@@ -124,9 +124,7 @@ def test_deep_by_hand_step_by_step() -> None:
 def test_norms_by_hand() -> None:
     assert fusion.layer_norm([1.0, 5.0], [2.0, 2.0], [0.0, 1.0], eps=0.0) == approx([-2.0, 3.0])
     assert fusion.layer_norm([1.0, 5.0], 1.0, 0.0, eps=12.0) == approx([-0.5, 0.5])  # variance 4
-    assert fusion.batch_norm([1.0, 5.0], [0.0, 1.0], [3.0, 15.0], [1.0, 2.0], [0.0, 1.0], eps=1.0) == approx(
-        [0.5, 3.0]
-    )
+    assert fusion.batch_norm([1.0, 5.0], [0.0, 1.0], [3.0, 15.0], [1.0, 2.0], [0.0, 1.0], eps=1.0) == approx([0.5, 3.0])
 
 
 def test_candidate_order() -> None:
@@ -270,9 +268,7 @@ def test_domain_size_score_and_ranks_by_hand() -> None:
 
 
 def test_equally_large_domains_score_zero_in_spite_of_rounding() -> None:
-    fragile = [
-        (n, d) for n in range(2, 60) for d in (3, 5, 6, 7) if sum([math.log(n)] * d) / d != math.log(n)
-    ]
+    fragile = [(n, d) for n in range(2, 60) for d in (3, 5, 6, 7) if sum([math.log(n)] * d) / d != math.log(n)]
     assert fragile  # here the obvious formula divides a rounding error by itself
     for n, d in fragile:
         assert lora.domain_size_score([n] * d) == [0.0] * d
@@ -292,14 +288,10 @@ def test_pruner_forms_by_hand() -> None:
     assert adasparse.fusion(v, alpha=1.0, beta=2.0, eps=0.25) == approx([0.5, 1.0, 1.5])
     assert adasparse.fusion(v, alpha=2.0, beta=2.0, eps=0.25) == approx([0.0, 1.0, 1.8])
     assert adasparse.hard_threshold([-3.0, 0.25, 0.3], 0.25) == approx([0.0, 0.0, 0.3])
-    assert adasparse.pruner_input([1.0, 2.0], [3.0], [[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]) == approx(
-        [4.0, -1.0]
-    )
+    assert adasparse.pruner_input([1.0, 2.0], [3.0], [[1.0, 0.0], [0.0, 1.0], [1.0, -1.0]]) == approx([4.0, -1.0])
 
 
-@pytest.mark.parametrize(
-    ("alpha", "eps", "edge"), [(0.1, 0.25, -19.459), (5.0, 0.25, -0.389), (5.0, 0.01, -1.059)]
-)
+@pytest.mark.parametrize(("alpha", "eps", "edge"), [(0.1, 0.25, -19.459), (5.0, 0.25, -0.389), (5.0, 0.01, -1.059)])
 def test_fusion_cuts_where_the_paper_notes_say(alpha: float, eps: float, edge: float) -> None:
     cut, kept = adasparse.fusion([edge - 0.002, edge + 0.002], alpha, 2.0, eps)
     assert cut == 0.0
@@ -352,9 +344,7 @@ def test_row_adam_touches_only_the_rows_of_the_batch() -> None:
     table = np.array([[1.0], [2.0], [3.0]])
     m, v = np.array([[0.0], [0.3], [0.0]]), np.array([[0.0], [0.2], [0.0]])
     before = table.copy(), m.copy(), v.copy()
-    new, new_m, new_v = optim.row_adam_step(
-        table, [2, 0, 2], [[1.0], [0.0], [3.0]], m, v, 5, lr=0.1, eps=0.0, l2=0.5
-    )
+    new, new_m, new_v = optim.row_adam_step(table, [2, 0, 2], [[1.0], [0.0], [3.0]], m, v, 5, lr=0.1, eps=0.0, l2=0.5)
     assert (new[1, 0], new_m[1, 0], new_v[1, 0]) == (2.0, 0.3, 0.2)  # not there: frozen
     # row 0: gradient 0 + 0.5 * 1; row 2: 1 + 3 + 0.5 * 3, the penalty once; global step 5 corrects both
     assert new_m[[0, 2], 0] == approx([0.05, 0.55])

@@ -122,6 +122,7 @@ def test_weights_of_the_best_and_of_trial_0_are_kept(finished: Study) -> None:
 
 def test_the_summary_is_json(finished: Study) -> None:
     facts = json.loads(json.dumps(summary(finished), allow_nan=False))
-    assert facts["best"]["number"] == max(
-        (r for r in remembered(finished) if r.state == "COMPLETE"), key=lambda r: r.value or 0
-    ).number
+    assert (
+        facts["best"]["number"]
+        == max((r for r in remembered(finished) if r.state == "COMPLETE"), key=lambda r: r.value or 0).number
+    )

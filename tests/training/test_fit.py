@@ -228,7 +228,7 @@ def test_alternating_moves_gates_on_rows_that_the_weights_never_see(
 
 
 def test_a_supernet_makes_its_fewest_steps_on_a_small_table() -> None:
-    assert search_rows(Candidate(search_epochs=1.0), 100) == 250 * 1024
+    assert search_rows(Candidate(search_epochs=1.0), 100) == 250 * 512
     assert search_rows(Candidate(search_epochs=2.5), 1_000_000) == 2_500_000
 
 

@@ -123,7 +123,7 @@ def test_eight_together_are_eight_alone_after_200_steps(dataset: Dataset, kind: 
         if shape and k % 3 != 1:
             continue
         alone = cohort_of(dataset, [candidate], torch.float64)
-        assert alone.network.running_size <= together.network.running_size
+        assert alone.network.normalisation.size <= together.network.normalisation.size
         alone_losses = train(alone, train_rows, STEPS, wire)
         compare("losses", losses[:, k], alone_losses[:, 0], 1e-9)
         compare("logits", logits[k], alone.logits(valid_rows)[0], tolerance)
