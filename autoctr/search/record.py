@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from autoctr.model.candidate import Candidate
@@ -72,3 +73,10 @@ class Record:
             gap=kept.get("gap"),
             reason=kept.get("reason"),
         )
+
+
+def best_of(records: Iterable[Record], direction: Direction) -> Record | None:
+    """The finished trial with the best validation score; the earlier one of equals."""
+    sign = 1 if direction == "maximize" else -1
+    finished = [record for record in records if record.state == "COMPLETE" and record.value is not None]
+    return max(finished, key=lambda record: (sign * (record.value or 0.0), -record.number), default=None)

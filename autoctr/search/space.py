@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,10 @@ class Choices:
         """Whether ``value`` is one of them."""
         return value in self.values
 
+    def draw(self, source: random.Random) -> Value:
+        """One of them at random."""
+        return source.choice(self.values)
+
     def distribution(self) -> BaseDistribution:
         """The same for Optuna."""
         from optuna.distributions import CategoricalDistribution
@@ -52,6 +57,17 @@ class Interval:
     def contains(self, value: Any) -> bool:
         """Whether ``value`` lies between the bounds."""
         return bool(self.low <= value <= self.high)
+
+    def draw(self, source: random.Random) -> Value:
+        """A number at random, even in its logarithm if ``log``."""
+        if self.integer and not self.log:
+            return source.randint(int(self.low), int(self.high))
+        if self.log:
+            value = math.exp(source.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            value = source.uniform(self.low, self.high)
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.integer else value
 
     def distribution(self) -> BaseDistribution:
         """The same for Optuna."""

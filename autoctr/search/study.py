@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
-from autoctr.search.record import Direction, Record
+from autoctr.search.record import Direction, Record, best_of
 from autoctr.search.space import Space
 
 if TYPE_CHECKING:
@@ -199,9 +199,7 @@ class Study:
 
     def best(self) -> Record | None:
         """The finished trial with the best validation score; the earlier one of equals."""
-        finished = [record for record in self.records() if record.state == "COMPLETE" and record.value is not None]
-        sign = 1 if self.settings.direction == "maximize" else -1
-        return max(finished, key=lambda record: (sign * (record.value or 0.0), -record.number), default=None)
+        return best_of(self.records(), self.settings.direction)
 
     def begin(self, proposal: Proposal) -> optuna.trial.Trial:
         """Store a proposal as the next running trial."""
