@@ -106,6 +106,31 @@ def test_at_most_a_quarter_is_random(expected: int, random_ones: int) -> None:
     assert startup_trials(expected) == random_ones
 
 
+def changed(values: dict[str, Any], start: dict[str, Any]) -> set[str]:
+    return {name for name, value in values.items() if value != start[name]}
+
+
+def test_start_up_changes_a_third_of_the_defaults() -> None:
+    space = load_space("joint")
+    defaults = space.within(plain(space))
+    assert defaults.keys() == space.vary.keys()
+    counts = [len(changed(ask(space, [], number, expected=40).values, defaults)) for number in range(2, 12)]
+    assert all(counts)
+    assert len(space.vary) / 6 < sum(counts) / len(counts) < len(space.vary) / 3
+
+
+def test_after_start_up_the_best_is_changed_every_second_time() -> None:
+    space = load_space("joint")
+    records = history(space, 14)
+    best = max(records, key=lambda record: record.value or 0)
+    for number in (15, 17, 19):
+        found = changed(ask(space, records, number).values, {**space.within(plain(space)), **best.values})
+        assert 0 < len(found) <= len(space.vary) // 2
+    # a sampler's proposal does not hang on the best alone
+    apart = [changed(ask(space, records, number).values, best.values) for number in (14, 16, 18)]
+    assert max(map(len, apart)) > len(space.vary) // 2
+
+
 def distance(one: Architecture, other: Architecture) -> int:
     """Connections and operators in which two architectures differ."""
     return sum(
