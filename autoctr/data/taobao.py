@@ -1,7 +1,7 @@
 """Taobao theme clicks (Tianchi 9716), and the simulated files that stand in for them.
 
-Processed as in MLoRA (methods.md 3.5). Negatives and splits are drawn against all of a user's clicks, test
-clicks included (methods.md 3.8.8): a sampled negative never is a click of another split, so the absence of an
+Processed as in MLoRA (arXiv 2408.08913). Negatives and splits are drawn against all of a user's clicks, test
+clicks included: a sampled negative never is a click of another split, so the absence of an
 item already says something, equally for every model. Compare models by it; do not read the probabilities as
 calibrated.
 """

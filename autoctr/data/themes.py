@@ -1,4 +1,4 @@
-"""From a click log by theme to labelled rows: the Taobao pipeline of MLoRA (methods.md 3.5)."""
+"""From a click log by theme to labelled rows: the Taobao pipeline of MLoRA (arXiv 2408.08913)."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def build_theme_log(user: Integers, item: Integers, theme: Integers, themes: Int
     order of the log. Of a (user, item) pair that comes again only the first click counts.
 
     Negatives are drawn against all the positives of the user in that domain, those of valid and test
-    included, as in the reference (methods.md 3.8.8): probabilities are comparable between models, not
+    included, as in the reference: probabilities are comparable between models, not
     calibrated for serving.
     """
     order = np.lexsort((np.arange(len(user)), item, user))

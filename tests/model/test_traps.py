@@ -1,4 +1,4 @@
-"""The traps of methods.md that the reference implementations fell into, by their numbers there."""
+"""Traps of reference implementations, numbered paper, section, trap (1 OptFusion, 2 AdaSparse, 3 MLoRA)."""
 
 from __future__ import annotations
 
