@@ -67,8 +67,14 @@ def restore(
         ("wiring", network.architecture, cohort.architecture),
     ):
         for name, view in layout.views(flat).items():
-            view[0].copy_(tensors[f"{prefix}.{name}"])
-    cohort.table[:, 0].copy_(tensors["embedding"])
-    cohort.running[0].copy_(tensors["running"])
+            _fill(view[0], tensors, f"{prefix}.{name}")
+    _fill(cohort.table[:, 0], tensors, "embedding")
+    _fill(cohort.running[0], tensors, "running")
     cohort.ramped = round(progress * ramp)
     return cohort
+
+
+def _fill(target: Tensor, tensors: dict[str, Tensor], name: str) -> None:
+    if tensors[name].shape != target.shape:
+        raise ValueError(f"{name} has the shape {list(tensors[name].shape)}, expected {list(target.shape)}")
+    target.copy_(tensors[name])
