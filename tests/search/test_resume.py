@@ -173,7 +173,9 @@ def test_time_limit_is_kept_and_leaves_room_for_the_proof(space_file: Path, tmp_
     assert time.monotonic() - began < 7
     assert study.database.user_attrs["spent"] > 3
     assert study.database.user_attrs["proof"]["best"]
-    assert {record.state for record in study.records()} <= {"COMPLETE", "PRUNED", "FAIL"}
+    *others, last = [record.state for record in study.records()]
+    assert set(others) <= {"COMPLETE", "PRUNED", "FAIL"}
+    assert last in ("COMPLETE", "PRUNED", "WAITING")  # one that found no time for a score waits for the next run
     count = len(study.records())
     assert count > 2
     assert len(resume("s", root=tmp_path).records()) == count
