@@ -170,7 +170,7 @@ def test_totals_count_what_is_done(space_file: Path, tmp_path: Path, monkeypatch
 def test_time_limit_is_kept_and_leaves_room_for_the_proof(space_file: Path, tmp_path: Path) -> None:
     began = time.monotonic()
     study = search_small(tmp_path, space_file, trials=None, time_limit=4.0)
-    assert time.monotonic() - began < 7
+    assert time.monotonic() - began < 10
     assert study.database.user_attrs["spent"] > 3
     assert study.database.user_attrs["proof"]["best"]
     *others, last = [record.state for record in study.records()]
