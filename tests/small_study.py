@@ -85,15 +85,18 @@ import autoctr.search.oneshot as oneshot; oneshot.FEWEST_STEPS = {SEARCH_STEPS}"
 
 
 def write_events(folder: Path, rows: int = 1500) -> tuple[Path, Path]:
-    """A table of one's own, three markets and two labels, and its schema."""
+    """A table of one's own, three markets and two labels, no two rows with equal features, and its schema."""
     import random
 
     draw = random.Random(3)
-    lines = ["user,item,market,click,buy"]
-    for _ in range(rows):
-        user, item = draw.randrange(40), draw.randrange(30)
+    lines, seen = ["user,item,market,click,buy"], set()
+    while len(seen) < rows:
+        user, item, market = draw.randrange(40), draw.randrange(30), draw.choice(["de", "de", "fr", "it"])
+        if (user, item, market) in seen:
+            continue
+        seen.add((user, item, market))
         click = int(draw.random() < (0.7 if (user + item) % 2 else 0.2))
-        market, buy = draw.choice(["de", "de", "fr", "it"]), int(click and draw.random() < 0.5)
+        buy = int(click and draw.random() < 0.5)
         lines.append(f"u{user},i{item},{market},{click},{buy}")
     table, schema = folder / "events.csv", folder / "schema.yaml"
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")

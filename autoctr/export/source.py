@@ -215,9 +215,12 @@ def _deep(plan: Plan) -> str:
     if not _has(plan, deep=True):
         return ""
     norm = plan.candidate.norm == "batch"
-    inner = "x W + b + x A_d B_d + b_d" if plan.ranks else "x W + b"
+    inner = "x W" if norm else "x W + b"
+    if plan.ranks:
+        inner += " + x A_d B_d + b_d"
     equation = f"relu(norm({inner}))" if norm else f"relu({inner})"
-    build, compute, arguments = ["self.linear = nn.Linear(WIDTH, WIDTH)"], ["h = self.linear(x)"], ["x: Tensor"]
+    build = [f"self.linear = nn.Linear(WIDTH, WIDTH{', bias=False' if norm else ''})"]
+    compute, arguments = ["h = self.linear(x)"], ["x: Tensor"]
     if plan.ranks:
         build.append("self.adapters = Adapters()")
         compute[0] += " + self.adapters(x, domain)"

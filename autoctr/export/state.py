@@ -49,7 +49,10 @@ def _finished(tensor: Tensor) -> Tensor:
 
 
 def _linear(dense: Mapping[str, Tensor], source: str, target: str) -> dict[str, Tensor]:
-    return {f"{target}.weight": dense[f"{source}.weight"].T, f"{target}.bias": dense[f"{source}.bias"]}
+    state = {f"{target}.weight": dense[f"{source}.weight"].T}
+    if f"{source}.bias" in dense:
+        state[f"{target}.bias"] = dense[f"{source}.bias"]
+    return state
 
 
 def _fusion(dense: Mapping[str, Tensor], component: Component) -> dict[str, Tensor]:

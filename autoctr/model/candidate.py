@@ -91,6 +91,8 @@ class Candidate:
                 raise ValueError(f"{name} is {value}; legal is {low:g} to {high:g}")
         hints = get_type_hints(type(self))
         for name, hint in hints.items():
+            if hint is int and not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; legal is a whole number")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; legal is one of {', '.join(get_args(hint))}")
         if self.wiring is not None and self.wiring.blocks != self.blocks:

@@ -143,7 +143,8 @@ class Network:
             if name.startswith("C"):
                 self.cross.declare(layout, name, self.width)
                 continue
-            declare_linear(layout, name, self.width, self.width)
+            # A bias before a normalisation is without effect, and Adam would make steps of its rounding errors.
+            declare_linear(layout, name, self.width, self.width, bias=self.norm is None)
             if self.norm is not None:
                 self.norm.declare(layout, name, self.width)
             if self.adapters is not None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
-from autoctr.model.architecture import OPERATORS, Architecture, Node, consumers, one_hot
+from autoctr.model.architecture import OPERATORS, PRODUCT, Architecture, Node, consumers, one_hot, parallel
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
 from autoctr.model.network import Batch
@@ -27,6 +27,8 @@ BATCH = 512
 FEWEST_STEPS = 250
 DROP_ROWS = 16_384
 DROP_TOLERANCE = 1e-5
+SIGNAL_ROWS = 512
+SIGNAL_SHARE = 1e-3
 
 #: Fields the supernet depends on. Training settings are fixed at their defaults, so that equal genes share one run.
 SUPERNET_FIELDS = (
@@ -113,8 +115,42 @@ def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Da
     if candidate.readout == "soft":
         return mixture
     if candidate.readout == "hard":
-        return Architecture(tuple(Node(n.open, one_hot(n.operators.index(max(n.operators)))) for n in mixture.nodes))
-    return _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset)
+        chosen = Architecture(tuple(Node(n.open, one_hot(n.operators.index(max(n.operators)))) for n in mixture.nodes))
+    else:
+        chosen = _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset)
+    return chosen if candidate.retrain == "supernet" else trainable(chosen, mixture, candidate, splits.valid, dataset)
+
+
+def trainable(
+    chosen: Architecture, mixture: Architecture, candidate: Candidate, valid: ResidentRows, dataset: Dataset
+) -> Architecture:
+    """``chosen``, with products replaced until a network that starts from scratch passes its input on.
+
+    Products of inputs near 0 multiply to nothing: below a thousandth of the ``parallel`` wiring's signal, gradients
+    vanish in Adam's ε and the network never leaves chance. The product whose share in ``mixture`` leads the least
+    gives way to its node's next operator.
+    """
+    rows = valid.head(SIGNAL_ROWS)
+
+    def signal(architecture: Architecture) -> float:
+        member = candidate.replace(wiring=architecture)
+        tables, dtype = frozen_tables(dataset), valid.labels.dtype
+        cohort = Cohort(dataset.statistics, [member], tables, ramp=1, dtype=dtype, device=valid.device)
+        return float(cohort.logits(rows).std(1, correction=0).max())
+
+    least = SIGNAL_SHARE * signal(parallel(candidate.blocks))
+    while signal(chosen) < least:
+        alive, leads = chosen.live(), {}
+        for position, (node, shares) in enumerate(zip(chosen.nodes, mixture.nodes, strict=True)):
+            is_read = position == len(chosen.nodes) - 1 or position + 2 in alive
+            if is_read and node.operators == one_hot(PRODUCT) and sum(node.open) > 1:
+                others = [-1.0 if o == PRODUCT else share for o, share in enumerate(shares.operators)]
+                leads[position] = (shares.operators[PRODUCT] - max(others), others.index(max(others)))
+        if not leads:
+            break
+        position = min(leads, key=lambda place: leads[place])
+        chosen = chosen.with_node(position, Node(chosen.nodes[position].open, one_hot(leads[position][1])))
+    return chosen
 
 
 def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset: Dataset) -> Architecture:

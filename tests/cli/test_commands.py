@@ -176,8 +176,8 @@ def test_the_exported_model_scores_what_show_says(
         domain = torch.from_numpy(np.array(dataset.test.domain, dtype=np.int64))
         found = score(torch.logit(p), labels, domain, dataset.statistics.domains, None)
         said = best["tasks"][label]["test"] if "tasks" in best else best["test"]
-        # rows with equal features tie or not by rounding alone, and the table of one's own is full of them
-        tolerance = 1e-6 if name == "sim" else 1e-3
+        # the table of one's own is so small that rounding one pair of near ties the other way shows
+        tolerance = 1e-6 if name == "sim" else 1e-4
         assert found.auc == pytest.approx(said["auc"], abs=tolerance)
         assert found.wauc == pytest.approx(said["wauc"], abs=tolerance)
         assert found.logloss == pytest.approx(said["logloss"], abs=1e-6)

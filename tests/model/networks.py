@@ -201,7 +201,8 @@ def _reference_row(
             w = given(f"{name}.weight", *((h, 1) if candidate.cross == "vector" else (h, h)))
             own["cross"] = (w[:, 0] if candidate.cross == "vector" else w, given(f"{name}.bias", h))
         elif name.startswith("D"):
-            own["deep"] = {"W": given(f"{name}.weight", h, h), "b": given(f"{name}.bias", h)}
+            bias = np.zeros(h) if candidate.norm == "batch" else given(f"{name}.bias", h)
+            own["deep"] = {"W": given(f"{name}.weight", h, h), "b": bias}
             if name in deep_names:
                 own["deep"] |= _reference_parts(cohort, candidate, member, weights, name, deep_names, domain, e_d)
         parameters[name] = own

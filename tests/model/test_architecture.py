@@ -173,7 +173,9 @@ def expected_weights(wiring: Architecture, settings: dict[str, Any]) -> set[str]
     used = [*((p, sources[p]) for p in sorted(wiring.live()) if p > 0), (len(sources), "O")]
     for position, name in used:
         if name != "O":
-            names |= {f"{name}.weight", f"{name}.bias"}
+            names.add(f"{name}.weight")
+        if name.startswith("C") or (name.startswith("D") and settings.get("norm") != "batch"):
+            names.add(f"{name}.bias")
         if name.startswith("D") and settings.get("norm") == "batch":
             names |= {f"{name}.norm.scale", f"{name}.norm.shift"}
         if name.startswith("D") and settings.get("rank"):

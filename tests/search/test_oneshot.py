@@ -6,15 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_data import fake_dataset
 from small_study import SEARCH_STEPS, search_small, write_space
 
 from autoctr.data.dataset import Dataset
-from autoctr.model.architecture import FIXED
+from autoctr.model.architecture import CONCAT, FIXED, PRODUCT, Architecture, Node, inputs, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.model.network import Batch
 from autoctr.search import oneshot
 from autoctr.search import trial as trial_module
-from autoctr.search.oneshot import BATCH, discretise, read_out, search_rows, supernet_candidate, train_supernet
+from autoctr.search.oneshot import (
+    BATCH,
+    discretise,
+    read_out,
+    search_rows,
+    supernet_candidate,
+    train_supernet,
+    trainable,
+)
 from autoctr.search.trial import Laboratory, Outcome
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Diverged, OutOfTime, Rung, score_members
@@ -58,6 +67,41 @@ def test_the_soft_network_with_the_supernets_weights_is_the_supernet(norm: str, 
     discrete = discretise(supernet, wiring, laboratory.dataset)
     valid = laboratory.splits.valid
     assert torch.allclose(discrete.logits(valid), supernet.logits(valid), atol=1e-5)
+
+
+PRODUCTS = Architecture(tuple(Node((True,) * count, one_hot(PRODUCT)) for count in inputs(3)))
+
+
+def test_products_that_start_without_a_signal_give_way(tmp_path: Path) -> None:
+    dataset = fake_dataset(kinds=())  # categorical fields alone: all of x0 starts near 0
+    laboratory = Laboratory(dataset, metric="wauc", seed=0, device=torch.device("cpu"), supernets=tmp_path)
+    candidate = LEARN.replace(blocks=3, width=0, embedding=4, batch=128, averaging=0.0, learning_rate=1e-2)
+    leads = [0.5 - 0.01 * n for n in range(len(PRODUCTS.nodes))]
+    mixture = Architecture(
+        tuple(Node(node.open, (0.1, lead, 0.7 - lead, 0.2)) for node, lead in zip(PRODUCTS.nodes, leads, strict=True))
+    )
+    valid = laboratory.splits.valid
+    chosen = trainable(PRODUCTS, mixture, candidate, valid, dataset)
+    changed = [n for n, node in enumerate(chosen.nodes) if node.operators != one_hot(PRODUCT)]
+    assert changed == list(range(changed[0], len(PRODUCTS.nodes)))  # the smallest leads first
+    assert all(chosen.nodes[n].operators == one_hot(CONCAT) for n in changed)
+    assert [node.open for node in chosen.nodes] == [node.open for node in PRODUCTS.nodes]
+
+    def learned(wiring: Architecture) -> float:
+        cohort = Cohort(dataset.statistics, [candidate.replace(wiring=wiring)], {}, ramp=1)
+        start = cohort.logits(valid)
+        for epoch in range(3):
+            for batch in laboratory.splits.train.batches(0, epoch, 128):
+                cohort.step(batch)
+        return float((cohort.logits(valid) - start).std())
+
+    assert learned(PRODUCTS) < 1e-6
+    assert learned(chosen) > 1e-2
+
+
+def test_products_that_pass_their_input_on_stay(laboratory: Laboratory) -> None:
+    wiring = PARALLEL.with_node(0, Node((True, True), one_hot(PRODUCT)))
+    assert trainable(wiring, wiring, LEARN, laboratory.splits.valid, laboratory.dataset) == wiring
 
 
 def test_drop_costs_no_more_than_it_may(laboratory: Laboratory) -> None:

@@ -108,8 +108,7 @@ def compare(name: str, theirs: Tensor, mine: Tensor, tolerance: float) -> None:
 def test_eight_together_are_eight_alone_after_200_steps(dataset: Dataset, kind: str, shape: dict[str, Any]) -> None:
     wire = kind == "supernet"
     members = relaxed_members(shape) if wire else discrete_members(shape)
-    # a bias before a normalisation has no gradient but rounding, which Adam's division makes steps of
-    tolerance = 1e-5 if shape.get("norm") == "batch" else 1e-9
+    tolerance = 1e-9
     train_rows, valid_rows = resident(dataset, "train"), resident(dataset)
     together = cohort_of(dataset, members, torch.float64)
     start = together.weights().copy()
