@@ -16,7 +16,7 @@ from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset
 from autoctr.export.plan import Plan
-from autoctr.model.network import multiply_adds
+from autoctr.model.fusion import multiply_adds
 
 FORMAT = 1
 _RUNNING = (".running_mean", ".running_var", ".num_batches_tracked")

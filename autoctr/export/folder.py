@@ -20,6 +20,7 @@ from autoctr.export.plan import Plan
 from autoctr.export.source import model_source
 from autoctr.export.state import model_state
 from autoctr.export.verify import TOLERANCE, ExportMismatch, check_folder
+from autoctr.model.fusion import FusionNetwork
 from autoctr.training.cohort import Cohort
 
 CARD = "card.json"
@@ -59,11 +60,14 @@ def write_folder(
         if dataset.folder is None:
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
         encoder = Encoder.load(dataset.folder)
-    weights = cohort.weights()
-    plan = Plan.of(cohort.network, weights.progress)
+    weights, network = cohort.weights(), cohort.network
+    if not isinstance(network, FusionNetwork):
+        kind = network.candidates[0].backbone
+        raise UserError(f"a {kind} network cannot be exported; legal is the backbone fusion")
+    plan = Plan.of(network, weights.progress)
     with replacing(target) as folder:
         folder.mkdir()
-        state = model_state(plan, cohort.network, weights)
+        state = model_state(plan, network, weights)
         write_text(folder / "model.py", model_source(plan))
         save_file(state, folder / "weights.safetensors")
         # safetensors lets only the owner read

@@ -8,7 +8,7 @@ from autoctr.data.statistics import Field, Kind, Statistics
 from autoctr.export.names import identifiers
 from autoctr.model.architecture import OPERATORS, Node, consumers, producers
 from autoctr.model.candidate import Candidate, ranks
-from autoctr.model.network import Network
+from autoctr.model.fusion import FusionNetwork
 from autoctr.model.sparsity import alpha
 
 
@@ -52,7 +52,7 @@ class Plan:
     steepness: float
 
     @classmethod
-    def of(cls, network: Network, progress: float) -> Plan:
+    def of(cls, network: FusionNetwork, progress: float) -> Plan:
         """The plan of the only member of a discrete network, ``progress`` of the sparsity ramp being done.
 
         Raises:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from autoctr.export.plan import Component, Plan
-from autoctr.model.network import Network
+from autoctr.model.fusion import FusionNetwork
 from autoctr.training.cohort import Weights
 
 
-def model_state(plan: Plan, network: Network, weights: Weights) -> dict[str, Tensor]:
+def model_state(plan: Plan, network: FusionNetwork, weights: Weights) -> dict[str, Tensor]:
     """The state of the generated model, float32 on the CPU. Weights of maps are [outputs, inputs], as in nn.Linear."""
     dense = {name: view[0] for name, view in network.layout.views(weights.flat).items()}
     state = {"embedding.weight": weights.table[:, 0]}

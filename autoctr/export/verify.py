@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from autoctr.data.dataset import Rows
-from autoctr.model.network import Network
+from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
 from autoctr.training.rows import ResidentRows
 
@@ -89,7 +89,7 @@ def searched_probabilities(cohort: Cohort, rows: Rows, dtype: torch.dtype) -> np
     network, weights = cohort.network, cohort.weights()
     names = [field.name for field in network.statistics.vectors]
     tables = dict(zip(names, network.embedding.tables, strict=True))
-    here = Network(network.statistics, network.candidates, tables, dtype=dtype)
+    here = build_network(network.statistics, network.candidates, tables, dtype=dtype)
     resident = ResidentRows(rows, len(network.statistics.domains), dtype=dtype, device="cpu")
     flat, running = weights.flat.to("cpu", dtype), weights.running.to("cpu", dtype)
     result = torch.empty(len(rows), len(network.statistics.tasks), dtype=dtype)

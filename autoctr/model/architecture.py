@@ -151,6 +151,24 @@ def stacked(blocks: int) -> Architecture:
     return Architecture(tuple(nodes))
 
 
+def deep(blocks: int) -> Architecture:
+    """A deep stack alone: a shared-bottom DNN."""
+    nodes = list(parallel(blocks).nodes)
+    return Architecture((*nodes[:-1], _reading(2 * blocks + 2, [2 * blocks + 1], ADD)))
+
+
+def cross(blocks: int) -> Architecture:
+    """A cross stack alone, C0..CK: with the ``attention`` component this is AutoInt."""
+    nodes = list(parallel(blocks).nodes)
+    return Architecture((*nodes[:-1], _reading(2 * blocks + 2, [2 * blocks], ADD)))
+
+
+def shallow(blocks: int) -> Architecture:
+    """E and one cross component C0 beside a deep stack, joined by CONCAT: with the ``fm`` component this is DeepFM."""
+    nodes = list(parallel(blocks).nodes)
+    return Architecture((*nodes[:-1], _reading(2 * blocks + 2, [0, 1, 2 * blocks + 1], CONCAT)))
+
+
 def full(blocks: int) -> Architecture:
     """Every connection open, every node adds."""
     return Architecture(tuple(_reading(count, range(count), ADD) for count in inputs(blocks)))
@@ -160,4 +178,11 @@ def _reading(count: int, chosen: Sequence[int], operator: int) -> Node:
     return Node(tuple(u in chosen for u in range(count)), one_hot(operator))
 
 
-FIXED = {"parallel": parallel, "stacked": stacked, "full": full}
+FIXED = {
+    "parallel": parallel,
+    "stacked": stacked,
+    "full": full,
+    "deep": deep,
+    "cross": cross,
+    "shallow": shallow,
+}

@@ -26,11 +26,16 @@ class Candidate:
         embedding: numbers per embedding row.
         width: width h of every node; 0 takes the concatenated fields as they are, without a projection.
         blocks: fusion blocks K, each a cross and a deep component.
-        cross: ``vector`` (DCN) or ``matrix`` (DCN-v2).
+        cross: the explicit component of a block: ``vector`` (DCN), ``matrix`` or ``lowrank`` (DCN-v2), ``attention``
+            (AutoInt), ``fm`` or ``bilinear`` (FiBiNET).
+        backbone: ``fusion``, or one of the multi-domain networks ``mmoe``, ``ple``, ``star``, ``pepnet``, whose
+            depth is ``blocks``; ``experts`` counts the experts of the first two.
         norm: ``none`` or ``batch`` normalisation inside the deep components.
     Fusion (OptFusion, arXiv 2411.15731)
         architecture: ``learn`` runs the one-shot supernet, ``inherit`` changes one connection or operator of the best
-            network so far, ``parallel`` / ``stacked`` / ``full`` are fixed wirings.
+            network so far; ``parallel``, ``stacked``, ``full``, ``deep``, ``cross``, ``shallow`` are fixed wirings.
+        learned: what the supernet learns: ``both``, only ``connections`` (every node adds) or only ``operators``
+            (every connection open).
         wiring: the discrete architecture itself, once it is known.
         architecture_rate: Adam step size of gates and operators.
         warmup: share of the supernet's steps before gates and operators move.
@@ -42,11 +47,28 @@ class Candidate:
         sparsity: wanted share of closed neurons at a domain of middling size; 0 = off.
         sparsity_tilt: the largest domain gets 2^tilt times as much (see :func:`spread`).
         sparsity_form: ``fusion``, ``binarization`` or ``scaling`` (which closes nothing).
+        sparsity_alpha: steepness α at the end of the ramp. sparsity_epsilon: threshold ε of the factors.
+        sparsity_beta: largest factor β.
         pruner_input: ``both`` (neurons and domain) or ``domain`` (static masks).
+        input_pruner: a pruner on the input as well, one factor per domain and field.
     Adaptation (MLoRA, arXiv 2408.08913)
         rank: LoRA rank at a domain of middling size; 0 = off.
         rank_tilt: the largest domain gets 2^tilt times as much.
+        rank_divisor: instead of ``rank``, width // divisor, at least 1; 0 = ``rank`` holds.
+        truncate: after the fit, each domain keeps the smallest rank that costs no validation loss.
+        lora_schedule: ``joint``, or ``frozen``: the shared weights train first, then the adapters alone.
+    Tickets (LT4REC, arXiv 2008.09872)
+        keep_rate: share of the deep components' shared weights that survive pruning; 1 = off.
+        ticket_rounds: prunings; each is followed by a rewind. ticket_epochs: passes over a unit's rows per round.
+        ticket_unit: a mask per ``domain``, per ``task``, or one for the whole ``network``.
+        ticket_ranking: magnitudes are ranked over all layers (``global``) or within each (``layer``).
+        rewind: passes over the training rows after which θ_k, the point that all stages start from, is taken; 0 = the
+            fresh weights.
+    Transfer (E-CDCTR, arXiv 2408.16238)
+        warm_start: passes over the rows of the richer domains before all domains train; 0 = off.
+        warm_share: share of the domains, by rows, that count as rich.
     Training
+        order: ``mixed`` batches of all domains, or ``alternating`` ones of a single domain each.
         learning_rate: Adam step size of dense weights; embedding_rate multiplies it for embedding rows.
         weight_decay: decoupled, dense weights. embedding_l2: added to the gradient of the rows a batch touches.
         dropout: share of zeroed neurons after each deep component; embedding_dropout after the embedding.
@@ -57,9 +79,12 @@ class Candidate:
     embedding: int = 16
     width: int = 128
     blocks: int = 2
-    cross: Literal["vector", "matrix"] = "matrix"
+    cross: Literal["vector", "matrix", "lowrank", "attention", "fm", "bilinear"] = "matrix"
+    backbone: Literal["fusion", "mmoe", "ple", "star", "pepnet"] = "fusion"
+    experts: int = 4
     norm: Literal["none", "batch"] = "none"
-    architecture: Literal["learn", "inherit", "parallel", "stacked", "full"] = "parallel"
+    architecture: Literal["learn", "inherit", "parallel", "stacked", "full", "deep", "cross", "shallow"] = "parallel"
+    learned: Literal["both", "connections", "operators"] = "both"
     wiring: Architecture | None = None
     architecture_rate: float = 0.03
     warmup: float = 0.25
@@ -70,9 +95,25 @@ class Candidate:
     sparsity: float = 0.0
     sparsity_tilt: float = 0.0
     sparsity_form: Literal["fusion", "binarization", "scaling"] = "fusion"
+    sparsity_alpha: float = 5.0
+    sparsity_epsilon: float = 0.25
+    sparsity_beta: float = 2.0
     pruner_input: Literal["both", "domain"] = "both"
+    input_pruner: bool = False
     rank: int = 0
     rank_tilt: float = 0.0
+    rank_divisor: int = 0
+    truncate: bool = False
+    lora_schedule: Literal["joint", "frozen"] = "joint"
+    keep_rate: float = 1.0
+    ticket_rounds: int = 4
+    ticket_epochs: float = 1.0
+    ticket_unit: Literal["domain", "task", "network"] = "domain"
+    ticket_ranking: Literal["global", "layer"] = "global"
+    rewind: float = 0.0
+    warm_start: float = 0.0
+    warm_share: float = 0.5
+    order: Literal["mixed", "alternating"] = "mixed"
     learning_rate: float = 1e-3
     embedding_rate: float = 1.0
     weight_decay: float = 1e-6
@@ -130,6 +171,17 @@ RANGES: dict[str, tuple[float, float]] = {
     "sparsity_tilt": (-8, 8),
     "rank": (0, MAXIMUM_RANK),
     "rank_tilt": (-8, 8),
+    "sparsity_alpha": (1, 20),
+    "sparsity_epsilon": (0.001, 0.9),
+    "sparsity_beta": (1, 8),
+    "experts": (1, 64),
+    "rank_divisor": (0, 8192),
+    "keep_rate": (0.01, 1),
+    "ticket_rounds": (1, 20),
+    "ticket_epochs": (0, 1000),
+    "rewind": (0, 1000),
+    "warm_start": (0, 1000),
+    "warm_share": (0, 1),
     "learning_rate": (0, 10),
     "embedding_rate": (0, 1000),
     "weight_decay": (0, 10),

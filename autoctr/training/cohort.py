@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from autoctr.data.statistics import Statistics
+from autoctr.model.build import build_network
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
-from autoctr.model.network import Batch, Network
+from autoctr.model.network import Batch
 from autoctr.model.parameters import transfer
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
@@ -62,7 +63,7 @@ class Cohort:
         device: torch.device | str = "cpu",
         start: Cohort | None = None,
     ) -> None:
-        self.network = Network(statistics, candidates, tables, dtype=dtype, device=device)
+        self.network = build_network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
         self.steps = self.rows = self.wiring_steps = 0
         self.ramped = 0 if start is None else round(start.progress * self.ramp)

@@ -62,7 +62,7 @@ def test_every_field_but_the_wiring_may_vary_and_every_number_has_a_range() -> N
     assert set(kinds) == fields - {"wiring"}
     assert {name for name, (kind, _) in kinds.items() if kind in (int, float)} == set(RANGES)
     assert (kinds["rank"], kinds["alternating"]) == ((int, ()), (bool, ()))
-    assert kinds["cross"] == (str, ("vector", "matrix"))
+    assert kinds["cross"] == (str, ("vector", "matrix", "lowrank", "attention", "fm", "bilinear"))
 
 
 def test_the_default_candidate_has_every_method_off() -> None:

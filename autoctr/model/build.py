@@ -1,0 +1,27 @@
+"""Which class computes a candidate's network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from autoctr.data.statistics import Statistics
+from autoctr.model.candidate import Candidate
+from autoctr.model.fusion import FusionNetwork
+from autoctr.model.network import Network
+
+BACKBONES: dict[str, type[Network]] = {"fusion": FusionNetwork}
+
+
+def build_network(
+    statistics: Statistics,
+    candidates: Sequence[Candidate],
+    tables: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """The network of a cohort; see :class:`Network` for the arguments."""
+    return BACKBONES[candidates[0].backbone](statistics, candidates, tables, dtype=dtype, device=device)
