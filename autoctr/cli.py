@@ -265,6 +265,95 @@ def export(name: str, out: Path, trial: int | None, root: Path, storage: str | N
 
 
 @cli.command()
+@_data_options
+@click.option("--models", help="Some of dnn,dcn-v2,deepfm,autoint,mmoe,ple,star,pepnet.  [default: all]")
+@click.option("--study", "studies", multiple=True, help="Add this study's winner; may be repeated.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="How many times each model is trained.")
+@click.option("--metric", default="wauc", show_default=True, help="wauc, auc or logloss of the first label.")
+@click.option("--epochs", type=int, help="Most passes over the training rows.  [default: each model's own]")
+@click.option("--out", type=FILE, help="File to continue.  [default: results/compare-DATASET.csv in --root]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--markdown", is_flag=True, help="Print the table for a README.")
+@_where
+def compare(models: str | None, markdown: bool, **arguments: Any) -> None:
+    """Train models with the same seeds and compare them on the test split.
+
+    The first model is the one that the others are compared with. A run that --out holds is not run again.
+    """
+    from autoctr.progress import printer
+    from autoctr.report.comparison import comparison_markdown, comparison_text
+    from autoctr.search.compare import compare as run
+
+    names = None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+    data_seed = arguments.pop("data_seed")
+    options = _given(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with printer() as printing:
+
+        def line(text: str) -> None:
+            click.echo(text, err=True) if markdown else printing.line(text)
+
+        try:
+            found = run(**options, models=names, data_seed=data_seed, on_line=line, on_progress=printing.now)
+        except KeyboardInterrupt:
+            printing.close()
+            click.echo("stopped; finished runs are stored; continue with the same command", err=True)
+            sys.exit(130)
+        printing.close()
+    click.echo()
+    click.echo(comparison_markdown(found) if markdown else comparison_text(found))
+    if found.failures:
+        sys.exit(1)
+
+
+@cli.command()
+@_data_options
+@click.option("--source", help="The rich domain.  [default: the one with most training rows]")
+@click.option("--target", "targets", multiple=True, help="A poor domain; may be repeated.  [default: all others]")
+@click.option("--warm-up", type=float, default=0.4, show_default=True, help="Share of the days before the first score.")
+@click.option("--target-days", type=int, default=1, show_default=True, help="Days between two fine-tunings.")
+@click.option("--cpm-days", type=int, default=3, show_default=True, help="Days per refresh of the complete model.")
+@click.option("--tpm-days", type=int, default=2, show_default=True, help="Days per refresh of the tiny model.")
+@click.option("--tpm-field", "fields", multiple=True, help="A field of the tiny model.  [default: user and item]")
+@click.option("--tpm-embedding", type=int, default=0, help="Its embedding.  [default: as the target's]")
+@click.option("--snapshots", "window", type=int, default=4, show_default=True, help="Snapshots pooled per row.")
+@click.option("--pooling", default="attention", show_default=True, help="attention, mean or last.")
+@click.option("--day-length", type=int, default=0, help="In the time stamps' unit.  [default: read off their size]")
+@click.option("--epochs", type=int, default=1, show_default=True, help="Passes over the rows of each refresh.")
+@click.option("--batch", type=int, default=512, show_default=True, help="Rows per step.")
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Adam step size.")
+@click.option("--norm", type=click.Choice(["none", "batch"]), default="none", show_default=True)
+@click.option("--seeds", type=int, default=1, show_default=True, help="How many times all variants are replayed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The first of the seeds.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+def stream(as_json: bool, device: str, **arguments: Any) -> None:
+    """Replay a log day by day: what poor domains gain from a rich one (E-CDCTR).
+
+    Needs time stamps. After the warm-up each day's target rows are scored, then learned from. The method stands beside
+    daily fine-tuning, training anew each day, and itself without either of its two pre-training models.
+    """
+    from autoctr.data.presets import recipe_for
+    from autoctr.progress import printer
+    from autoctr.report.curve import replay_text
+    from autoctr.search.run import find_device
+    from autoctr.training.stream import Schedule, plain_candidate
+    from autoctr.training.stream import stream as run
+
+    def taken(*names: str) -> dict[str, Any]:
+        return {name: arguments.pop(name) for name in names}
+
+    candidate, where = plain_candidate(**taken("batch", "learning_rate", "norm")), find_device(device)
+    source = {"seed": arguments.pop("data_seed"), **taken("data", "table", "schema", "rows", "truth")}
+    recipe, schedule = recipe_for(arguments.pop("dataset"), **source), Schedule(**arguments)
+    with printer() as printing:
+        note = (lambda text: None) if as_json else printing.now
+        found = run(recipe, schedule, candidate, device=where, note=note)
+        printing.close()
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else replay_text(found))
+
+
+@cli.command()
 def spaces() -> None:
     """List the shipped search spaces."""
     from autoctr.search.space import load_space

@@ -1,8 +1,9 @@
 """A winner as a folder that runs without autoctr.
 
 :func:`autoctr.export.folder.write_folder` writes it, :func:`autoctr.export.verify.verify_folder` checks it.
-``source.py`` writes the model's source, ``state.py`` names its weights, ``bundle.py`` makes ``predict.py`` of
-``standalone.py``.
+``generate.py`` makes the model's source and names its weights, for every family of networks: ``fusion_*.py`` for the
+searched one, ``multidomain_*.py`` for the others, ``frame.py``, ``plan.py`` and ``state.py`` for what they share.
+``bundle.py`` makes ``predict.py`` of ``standalone.py``.
 
 The package is also a function: ``autoctr.export(...)`` is :func:`autoctr.search.deliver.export`.
 """

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset
 from autoctr.export.plan import Plan
-from autoctr.model.fusion import multiply_adds
+from autoctr.model.build import multiply_adds
 
 FORMAT = 1
-_RUNNING = (".running_mean", ".running_var", ".num_batches_tracked")
+_FIXED = (".running_mean", ".running_var", ".num_batches_tracked", ".masks")
 FILES = ("model.py", "weights.safetensors", "features.json", "predict.py")
 USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetensors (pyarrow for parquet), not autoctr"
 
@@ -27,23 +27,22 @@ USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetenso
 def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
     """The card of the files that lie in ``folder``, JSON-ready, without metrics."""
     wiring = plan.candidate.wiring
-    assert wiring is not None
     frozen = set(plan.vector_names.values())
-    trained = [name for name in state if name not in frozen and not name.endswith(_RUNNING)]
+    trained = [name for name in state if name not in frozen and not name.endswith(_FIXED)]
     embedding = math.prod(state["embedding.weight"].shape)
     return {
         "autoctr_export": FORMAT,
         "use": USE,
         "tasks": list(plan.statistics.tasks),
         "candidate": plan.candidate.to_dict(),
-        "wiring": wiring.describe(),
+        "wiring": None if wiring is None else wiring.describe(),
         "dataset": {
             "name": dataset.name,
             "key": dataset.key,
             "rows": {split: len(getattr(dataset, split)) for split in SPLITS},
         },
         "parameters": {"dense": sum(state[name].numel() for name in trained) - embedding, "embedding": embedding},
-        "multiply_adds": multiply_adds(plan.candidate, plan.statistics),
+        "multiply_adds": _multiply_adds(plan),
         "versions": {
             "autoctr": _version("autoctr"),
             "python": platform.python_version(),
@@ -53,6 +52,13 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
         },
         "files": {name: _digest(folder / name) for name in FILES},
     }
+
+
+def _multiply_adds(plan: Plan) -> int:
+    if plan.candidate.backbone == "fusion":
+        return multiply_adds(plan.candidate, plan.statistics)
+    backbone: Any = BACKBONES[plan.candidate.backbone]
+    return int(backbone.multiply_adds(plan.candidate, plan.statistics))
 
 
 def _version(package: str) -> str:

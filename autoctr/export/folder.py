@@ -16,11 +16,8 @@ from autoctr.data.encoder import Encoder
 from autoctr.errors import UserError
 from autoctr.export.bundle import bundle
 from autoctr.export.card import FILES, FORMAT, facts
-from autoctr.export.plan import Plan
-from autoctr.export.source import model_source
-from autoctr.export.state import model_state
+from autoctr.export.generate import model_plan, model_source, model_state
 from autoctr.export.verify import TOLERANCE, ExportMismatch, check_folder
-from autoctr.model.fusion import FusionNetwork
 from autoctr.training.cohort import Cohort
 
 CARD = "card.json"
@@ -40,7 +37,7 @@ def write_folder(
     The folder appears only when it is whole and gives the probabilities of the searched network.
 
     Args:
-        cohort: one trained member with a discrete wiring.
+        cohort: one trained member; a fusion network's wiring must be discrete.
         dataset: what it was trained on; its validation rows are used for the check.
         out: an empty or new folder, or one that holds an earlier export, which is replaced.
         card: metrics and whatever else should stand in ``card.json``, JSON-ready.
@@ -61,10 +58,7 @@ def write_folder(
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
         encoder = Encoder.load(dataset.folder)
     weights, network = cohort.weights(), cohort.network
-    if not isinstance(network, FusionNetwork):
-        kind = network.candidates[0].backbone
-        raise UserError(f"a {kind} network cannot be exported; legal is the backbone fusion")
-    plan = Plan.of(network, weights.progress)
+    plan = model_plan(network, weights)
     with replacing(target) as folder:
         folder.mkdir()
         state = model_state(plan, network, weights)

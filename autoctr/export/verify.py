@@ -92,13 +92,14 @@ def searched_probabilities(cohort: Cohort, rows: Rows, dtype: torch.dtype) -> np
     here = build_network(network.statistics, network.candidates, tables, dtype=dtype)
     resident = ResidentRows(rows, len(network.statistics.domains), dtype=dtype, device="cpu")
     flat, running = weights.flat.to("cpu", dtype), weights.running.to("cpu", dtype)
+    masks = None if weights.masks is None else weights.masks.to("cpu", dtype)
     result = torch.empty(len(rows), len(network.statistics.tasks), dtype=dtype)
     with torch.inference_mode():
         for numbers, batch in resident.chunks(SCORING_ROWS):
             distinct, places = np.unique(batch.ids.numpy(), return_inverse=True)
             positions = torch.from_numpy(places).view(batch.ids.shape)
             table = weights.table[torch.from_numpy(distinct).to(weights.table.device)].to("cpu", dtype)
-            out = here.forward(flat, table, positions, batch, running=running, progress=weights.progress)
+            out = here.forward(flat, table, positions, batch, running=running, masks=masks, progress=weights.progress)
             result[numbers] = out.logits[0].sigmoid()
     return result.numpy()
 

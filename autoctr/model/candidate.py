@@ -55,6 +55,7 @@ class Candidate:
         rank: LoRA rank at a domain of middling size; 0 = off.
         rank_tilt: the largest domain gets 2^tilt times as much.
         rank_divisor: instead of ``rank``, width // divisor, at least 1; 0 = ``rank`` holds.
+        domain_ranks: the rank of every domain itself, once truncation has found it.
         truncate: after the fit, each domain keeps the smallest rank that costs no validation loss.
         lora_schedule: ``joint``, or ``frozen``: the shared weights train first, then the adapters alone.
     Tickets (LT4REC, arXiv 2008.09872)
@@ -103,6 +104,7 @@ class Candidate:
     rank: int = 0
     rank_tilt: float = 0.0
     rank_divisor: int = 0
+    domain_ranks: tuple[int, ...] | None = None
     truncate: bool = False
     lora_schedule: Literal["joint", "frozen"] = "joint"
     keep_rate: float = 1.0
@@ -136,12 +138,47 @@ class Candidate:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; legal is a whole number")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; legal is one of {', '.join(get_args(hint))}")
+        if self.backbone != "fusion" and (
+            self.sparsity or self.rank or self.rank_divisor or self.keep_rate < 1 or self.architecture == "learn"
+        ):
+            raise ValueError(
+                f"backbone {self.backbone} has no learned fusion, sparsity, rank or tickets; use backbone fusion"
+            )
+        if self.backbone != "fusion" and self.norm != "none":
+            raise ValueError(f"norm is {self.norm}; legal with backbone {self.backbone} is none")
+        if self.sparsity_epsilon >= (self.sparsity_beta if self.sparsity_form == "fusion" else 1):
+            raise ValueError(
+                f"sparsity_epsilon is {self.sparsity_epsilon:g}, which closes every neuron; use less than sparsity_beta"
+            )
+        if self.ticket_unit == "task" and self.keep_rate < 1 and self.norm == "batch":
+            raise ValueError("ticket_unit is 'task', which needs norm 'none': tasks would share running statistics")
+        if self.rank_divisor and not self.width:
+            raise ValueError(f"rank_divisor is {self.rank_divisor}, which needs a width above 0")
         if self.wiring is not None and self.wiring.blocks != self.blocks:
             raise ValueError(f"blocks is {self.blocks}, the wiring has {self.wiring.blocks}")
 
     def replace(self, **changes: Any) -> Candidate:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+    def effective(self) -> Candidate:
+        """The same network and training with every field that has no effect at its default, dead nodes closed."""
+        idle: list[str] = []
+        if self.architecture != "learn":
+            idle += SUPERNET
+        if not self.sparsity:
+            idle += [name for name in RANGES if name.startswith("sparsity_")]
+            idle += ["sparsity_form", "pruner_input", "input_pruner"]
+        if not self.rank and not self.rank_divisor:
+            idle += ["rank_tilt", "truncate", "lora_schedule"]
+        if self.keep_rate == 1:
+            idle += ["ticket_rounds", "ticket_epochs", "ticket_unit", "ticket_ranking", "rewind"]
+        if not self.warm_start:
+            idle += ["warm_share"]
+        changes: dict[str, Any] = {name: FIELD_DEFAULTS[name] for name in idle}
+        if self.wiring is not None:
+            changes["wiring"] = self.wiring.effective()
+        return self.replace(**changes)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -153,12 +190,23 @@ class Candidate:
     def from_dict(cls, value: dict[str, Any]) -> Candidate:
         """Inverse of :meth:`to_dict`."""
         wiring = value.get("wiring")
-        return cls(**{**value, "wiring": None if wiring is None else Architecture.from_dict(wiring)})
+        known = value.get("domain_ranks")
+        return cls(
+            **{
+                **value,
+                "wiring": None if wiring is None else Architecture.from_dict(wiring),
+                "domain_ranks": None if known is None else tuple(known),
+            }
+        )
 
     def canonical(self) -> str:
         """One string per distinct candidate: JSON with sorted keys."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
+
+FIELD_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Candidate)}
+
+SUPERNET = ["learned", "architecture_rate", "warmup", "alternating", "readout", "search_epochs", "retrain"]
 
 RANGES: dict[str, tuple[float, float]] = {
     "embedding": (1, 1024),
@@ -219,11 +267,15 @@ def spread(domain_rows: Sequence[int]) -> list[float]:
 
 
 def ranks(candidate: Candidate, domain_rows: Sequence[int]) -> list[int]:
-    """LoRA rank of every domain: ``rank`` * 2^(tilt * spread), rounded, within 0..64. All 0 when ``rank`` is 0."""
-    return [
-        min(MAXIMUM_RANK, math.floor(candidate.rank * 2 ** (candidate.rank_tilt * s) + 0.5))
-        for s in spread(domain_rows)
-    ]
+    """LoRA rank of every domain: level * 2^(tilt * spread), rounded, within 0..64. All 0 when the level is 0.
+
+    The level is ``rank``, or MLoRA's rule max(width // ``rank_divisor``, 1). ``domain_ranks``, where known, hold
+    instead.
+    """
+    if candidate.domain_ranks is not None:
+        return list(candidate.domain_ranks)
+    level = max(candidate.width // candidate.rank_divisor, 1) if candidate.rank_divisor else candidate.rank
+    return [min(MAXIMUM_RANK, math.floor(level * 2 ** (candidate.rank_tilt * s) + 0.5)) for s in spread(domain_rows)]
 
 
 def sparsities(candidate: Candidate, domain_rows: Sequence[int]) -> list[float]:

@@ -6,7 +6,6 @@ constants and what no member uses is not computed).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -15,16 +14,16 @@ from torch import Tensor
 from autoctr.data.statistics import Statistics
 from autoctr.model import sparsity
 from autoctr.model.architecture import OPERATORS, consumers, inputs, producers
-from autoctr.model.candidate import Candidate, ranks, sparsities
-from autoctr.model.cross import CROSS
-from autoctr.model.embedding import FeatureEmbedding
+from autoctr.model.candidate import Candidate, ranks
+from autoctr.model.components import CROSS, token_width
 from autoctr.model.gates import straight_through
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.lora import Adapters, declare_lora
-from autoctr.model.network import Inputs, Network, Pass
+from autoctr.model.network import Inputs, Network, Pass, projection_cost
 from autoctr.model.norm import BatchNorm
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout, Views, constant, zeros
+from autoctr.model.tickets import masked_linear
 
 
 class FusionNetwork(Network):
@@ -39,26 +38,26 @@ class FusionNetwork(Network):
         self.relaxed = first.wiring is None
         if any((candidate.wiring is None) != self.relaxed for candidate in candidates):
             raise ValueError("a cohort is either a supernet or discrete; some members have a wiring, others have none")
-        self.cross, self.form = CROSS[first.cross], first.sparsity_form
+        self.cross, self.token = CROSS[first.cross], token_width(self.width, first.embedding)
         domain_rows = self.statistics.domain_rows
-        targets = [sparsities(candidate, domain_rows) for candidate in candidates]
-        self.targets = self.tensor(targets) if any(map(any, targets)) else None
-        self.pruned = self.tensor([[[float(c.sparsity > 0)]] for c in candidates]) if self.targets is not None else None
+        pruned = any(candidate.sparsity > 0 for candidate in candidates)
+        self.pruners = sparsity.Pruners(candidates, domain_rows, self.dtype, self.device) if pruned else None
+        self.prunes_input = pruned and first.input_pruner
         all_ranks = [ranks(candidate, domain_rows) for candidate in candidates]
-        self.all_pruned = all(c.sparsity > 0 for c in candidates)
         self.adapters = Adapters(all_ranks, self.dtype, self.device) if any(map(any, all_ranks)) else None
         self.norm = BatchNorm() if first.norm == "batch" else None
         self.nodes = [_Node(self, position) for position in range(2 * self.blocks + 1)]
         self.needed = self._needed()
         deep = [position for position in sorted(self.needed) if self._is_deep(position)]
-        self.counted = self.tensor(
-            [[float(c.wiring is None or position in c.wiring.live()) for c in candidates] for position in deep]
-        )
+        uses = [[float(c.wiring is None or position in c.wiring.live()) for c in candidates] for position in deep]
+        self.counted = self.tensor([[1.0] * self.members] * self.prunes_input + uses)
         self._declare_weights(first)
         if self.relaxed:
             for node, count in zip(consumers(self.blocks), inputs(self.blocks), strict=True):
-                self.architecture.add(f"{node}.gates", (count,), constant(0.5))
-                self.architecture.add(f"{node}.operators", (len(OPERATORS),), zeros)
+                if first.learned != "operators":
+                    self.architecture.add(f"{node}.gates", (count,), constant(0.5))
+                if first.learned != "connections":
+                    self.architecture.add(f"{node}.operators", (len(OPERATORS),), zeros)
         for position in deep if self.norm is not None else []:
             name = producers(self.blocks)[position]
             self.normalisation.add(f"{name}.mean", (self.width,), zeros)
@@ -72,23 +71,29 @@ class FusionNetwork(Network):
 
     def _declare_weights(self, first: Candidate) -> None:
         layout = self.layout
+        if self.prunes_input:
+            fields = len(self.embedding.widths)
+            sparsity.declare_pruner(layout, "x0", fields, self.embedding.embedding, reads_neurons=False)
+            widths = torch.tensor(self.embedding.widths, device=self.device)
+            self.field_of = torch.arange(fields, device=self.device).repeat_interleave(widths)
         for position, name in enumerate(producers(self.blocks)):
             if position not in self.needed or position == 0:
                 continue
             if position > 1:
                 self.nodes[position - 2].declare(layout)
             if name.startswith("C"):
-                self.cross.declare(layout, name, self.width)
+                self.cross.declare(layout, name, self.width, self.token)
                 continue
             # A bias before a normalisation is without effect, and Adam would make steps of its rounding errors.
             declare_linear(layout, name, self.width, self.width, bias=self.norm is None)
+            self.maskable.add(f"{name}.weight", (self.width, self.width), constant(1.0))
             if self.norm is not None:
                 self.norm.declare(layout, name, self.width)
             if self.adapters is not None:
                 domains = len(self.statistics.domains)
                 declare_lora(layout, name, self.width, self.width, domains, self.adapters.rank)
-            if self.targets is not None:
-                reads = first.pruner_input == "both"
+            if self.pruners is not None:
+                reads = self.pruners.reads_neurons
                 sparsity.declare_pruner(layout, name, self.width, self.embedding.embedding, reads)
         self.nodes[-1].declare(layout)
         for task in self.statistics.tasks:
@@ -97,53 +102,106 @@ class FusionNetwork(Network):
     def _is_deep(self, position: int) -> bool:
         return position > 1 and position % 2 == 1
 
+    def select(self, weights: Views, fields: Tensor, inputs: Inputs) -> Tensor:
+        """The fields, each times its domain's factor where the input is pruned, [K, B, F]."""
+        if not self.prunes_input:
+            return fields
+        factor = self._factors(weights, "x0", fields, inputs)
+        return fields * factor[:, :, self.field_of]
+
     def body(self, weights: Views, inputs: Inputs) -> Pass:
-        """Block after block, then the output node and the heads."""
-        x, training = inputs.x0, inputs.step is not None
+        """Block after block, then the output node and the heads; with tickets per task, once per task."""
+        masks: Mapping[str, Tensor] = {}
+        tasks = self.statistics.tasks
+        if inputs.masks is not None:
+            members, units = inputs.masks.shape[:2]
+            flat = self.maskable.views(inputs.masks.flatten(0, 1))
+            masks = {name: view.view(members, units, *view.shape[1:]) for name, view in flat.items()}
+        if masks and self.candidates[0].ticket_unit == "task":
+            outputs = []
+            for task in range(len(tasks)):
+                own = {name: mask[:, task : task + 1] for name, mask in masks.items()}
+                outputs.append(self._blocks(weights, inputs, own))
+        else:
+            outputs = [self._blocks(weights, inputs, masks)] * len(tasks)
+        heads = zip(tasks, outputs, strict=True)
+        logits = torch.cat([linear(weights, f"head.{task}", out) for task, out in heads], 2)
+        closed, penalty = inputs.closed or {}, None
+        if inputs.step is not None and closed and self.pruners is not None:
+            one_hot = inputs.batch.segments.one_hot
+            penalty = self.pruners.penalty(list(closed.values()), inputs.progress, one_hot, self.counted)
+        return Pass(logits, penalty, closed)
+
+    def _blocks(self, weights: Views, inputs: Inputs, masks: Mapping[str, Tensor]) -> Tensor:
+        """The output node's neurons, [K, B, H]."""
+        x = inputs.x0
         values: dict[int, Tensor] = {0: x}
-        shares: list[Tensor] = []
         deep = 0
         for position, name in enumerate(producers(self.blocks)):
             if position not in self.needed or position == 0:
                 continue
             f = x if position == 1 else self.nodes[position - 2].forward(weights, values, inputs.learned)
             if not self._is_deep(position):
-                values[position] = self.cross.forward(weights, name, f, x)
+                values[position] = self.cross.forward(weights, name, f, x, self.token)
                 continue
-            h = linear(weights, name, f)
+            mask, segments = masks.get(f"{name}.weight"), inputs.batch.segments
+            if mask is None:
+                h = linear(weights, name, f)
+            else:
+                h = masked_linear(f, weights[f"{name}.weight"], mask, weights.get(f"{name}.bias"), segments)
             if self.adapters is not None:
-                h = h + self.adapters.forward(weights, name, f, inputs.batch.segments)
+                h = h + self.adapters.forward(weights, name, f, segments)
             if self.norm is not None:
                 assert inputs.running is not None
                 part = inputs.running[:, 2 * self.width * deep : 2 * self.width * (deep + 1)]
-                h = self.norm.forward(weights, name, h, part, training)
+                h = self.norm.forward(weights, name, h, part, inputs.step is not None)
             h = self.dropped(h.relu(), inputs.step, position)
-            if self.targets is not None:
-                h = self._prune(weights, name, h, inputs, shares if training else None)
+            if self.pruners is not None:
+                h = h * self._factors(weights, name, h, inputs)
             values[position] = h
             deep += 1
-        out = self.nodes[-1].forward(weights, values, inputs.learned)
-        logits = torch.cat([linear(weights, f"head.{task}", out) for task in self.statistics.tasks], 2)
-        penalty = None
-        if shares and self.targets is not None and self.pruned is not None:
-            one_hot = inputs.batch.segments.one_hot
-            penalty = (
-                sparsity.strength(inputs.progress)
-                * self.pruned[:, 0, 0]
-                * sparsity.band_penalty(shares, self.targets, one_hot, self.counted)
-            )
-        return Pass(logits, penalty)
+        return self.nodes[-1].forward(weights, values, inputs.learned)
 
-    def _prune(self, weights: Views, name: str, h: Tensor, inputs: Inputs, shares: list[Tensor] | None) -> Tensor:
-        assert self.pruned is not None
-        steepness = sparsity.alpha(inputs.progress)
+    @staticmethod
+    def multiply_adds(candidate: Candidate, statistics: Statistics) -> int:
+        """Multiply-adds per row of the discrete network, without the embedding look-up, for the dearest domain."""
+        assert candidate.wiring is not None
+        total, width = projection_cost(candidate, statistics)
+        if candidate.sparsity > 0 and candidate.input_pruner:
+            fields = statistics.embedded, statistics.scaled, statistics.vectors
+            total += candidate.embedding * sum(map(len, fields)) + (total // width if candidate.width else width)
+        live, names = candidate.wiring.live(), producers(candidate.blocks)
+        rank = max(ranks(candidate, statistics.domain_rows))
+        for position in range(1, len(names) + 1):
+            is_output = position == len(names)
+            if not is_output and position not in live:
+                continue
+            if position > 1:
+                node = candidate.wiring.nodes[position - 2]
+                for index, operator in enumerate(OPERATORS):
+                    if node.operators[index] > 0:
+                        total += FUSION_OPERATORS[operator].cost(sum(node.open), width)
+            if is_output:
+                total += width * len(statistics.tasks)
+            elif position % 2 == 0 or position == 1:
+                total += CROSS[candidate.cross].cost(width, token_width(width, candidate.embedding))
+            else:
+                total += width * width + 2 * rank * width
+                if candidate.sparsity > 0:
+                    total += width * (candidate.embedding + width * (candidate.pruner_input == "both"))
+        return total
+
+    def _factors(self, weights: Views, name: str, h: Tensor, inputs: Inputs) -> Tensor:
+        """π of the layer ``name``; its share of closed neurons goes into ``inputs.closed``."""
+        assert self.pruners is not None
         v = sparsity.pruner_output(weights, name, h, inputs.domain)
-        if shares is not None and self.form != "scaling":
-            shares.append(sparsity.closed_share(self.form, v, steepness, inputs.batch.segments.one_hot))
-        factor = sparsity.factors(self.form, v, steepness)
-        if not self.all_pruned:
-            factor = factor * self.pruned + (1 - self.pruned)
-        return h * factor
+        if inputs.closed is not None:
+            share = self.pruners.closed(v, inputs.progress, inputs.batch.segments.one_hot)
+            if share is not None:
+                # with tickets per task, each task's pass counts half
+                before = inputs.closed.get(name)
+                inputs.closed[name] = share if before is None else (before + share) / 2
+        return self.pruners.factors(v, inputs.progress)
 
 
 class _Node:
@@ -157,7 +215,9 @@ class _Node:
         count = inputs(network.blocks)[position]
         self.gates: list[Tensor | None] = [None] * count
         self.weights: list[Tensor | None] = [None] * len(OPERATORS)
-        self.edges = {operator: list(range(count)) for operator in OPERATORS}
+        self.learned = network.candidates[0].learned
+        operators = OPERATORS[:1] if self.learned == "connections" else OPERATORS
+        self.edges = {operator: list(range(count)) for operator in operators}
         if network.relaxed:
             return
         nodes = [c.wiring.effective().nodes[position] for c in network.candidates if c.wiring is not None]
@@ -180,9 +240,10 @@ class _Node:
     def forward(self, weights: Views, values: Mapping[int, Tensor], learned: Views | None) -> Tensor:
         """The fused input f [K, B, H]."""
         gates, mixture = self.gates, self.weights
-        if learned is not None:
+        if learned is not None and self.learned != "operators":
             hard = straight_through(learned[f"{self.name}.gates"])
             gates = [gate[:, None, None] for gate in hard.unbind(1)]
+        if learned is not None and self.learned != "connections":
             shares = learned[f"{self.name}.operators"].softmax(-1)
             mixture = [share[:, None, None] for share in shares.unbind(1)]
         computed = {
@@ -200,35 +261,3 @@ class _Node:
             total = out if total is None else total + out
         assert total is not None
         return total
-
-
-def multiply_adds(candidate: Candidate, statistics: Statistics) -> int:
-    """Multiply-adds per row of the discrete network, without the embedding look-up, for the dearest domain."""
-    assert candidate.wiring is not None
-    width_in = FeatureEmbedding(statistics, candidate.embedding, _no_tables(statistics)).width
-    width = candidate.width or width_in
-    total = width_in * width if candidate.width else 0
-    live, names = candidate.wiring.live(), producers(candidate.blocks)
-    rank = max(ranks(candidate, statistics.domain_rows))
-    for position in range(1, len(names) + 1):
-        is_output = position == len(names)
-        if not is_output and position not in live:
-            continue
-        if position > 1:
-            node = candidate.wiring.nodes[position - 2]
-            for index, operator in enumerate(OPERATORS):
-                if node.operators[index] > 0:
-                    total += FUSION_OPERATORS[operator].cost(sum(node.open), width)
-        if is_output:
-            total += width * len(statistics.tasks)
-        elif position % 2 == 0 or position == 1:
-            total += CROSS[candidate.cross].cost(width)
-        else:
-            total += width * width + 2 * rank * width
-            if candidate.sparsity > 0:
-                total += width * (candidate.embedding + width * (candidate.pruner_input == "both"))
-    return math.floor(total)
-
-
-def _no_tables(statistics: Statistics) -> dict[str, Tensor]:
-    return {field.name: torch.zeros(0, field.width) for field in statistics.vectors}

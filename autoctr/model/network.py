@@ -46,10 +46,14 @@ class Batch:
 
 @dataclasses.dataclass
 class Pass:
-    """What one forward pass returns: logits [K, B, tasks] and the band penalty [K] (None without pruners)."""
+    """What one forward pass returns: logits [K, B, tasks] and the band penalty [K] (None without pruners).
+
+    ``closed``, if measured, is the share of closed neurons of each pruned layer, [K, D]; ``x0`` names the input's.
+    """
 
     logits: Tensor
     penalty: Tensor | None
+    closed: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -58,7 +62,8 @@ class Inputs:
 
     x0 [K, B, H], the domain's embedding [K, B, E], the batch, the training step (None = evaluation), the share of the
     sparsity ramp that is done, gate and operator logits (supernets only), running statistics [K, S] (batch
-    normalisation only), and masks of maskable weights, [K, U, M] (tickets only).
+    normalisation only), and masks of maskable weights, [K, U, M] (tickets only). Pruned layers put their shares of
+    closed neurons into ``closed``, unless it is None.
     """
 
     x0: Tensor
@@ -69,6 +74,7 @@ class Inputs:
     learned: Views | None
     running: Tensor | None
     masks: Tensor | None
+    closed: dict[str, Tensor] | None
 
 
 class Network(abc.ABC):
@@ -83,6 +89,7 @@ class Network(abc.ABC):
         layout: the dense weights of one member.
         architecture: the gates and operator logits of one member of a supernet (empty for a discrete network).
         normalisation: running means and variances of one member (empty without batch normalisation).
+        maskable: the dense weights of one member that tickets may prune.
         relaxed: whether it is a supernet.
     """
 
@@ -113,7 +120,7 @@ class Network(abc.ABC):
         self.drops = any(c.dropout > 0 for c in candidates)
         self.drops_embedding = any(c.embedding_dropout > 0 for c in candidates)
         self.seeds = torch.tensor([c.seed % (1 << 31) for c in candidates], dtype=torch.int32, device=self.device)
-        self.layout, self.architecture, self.normalisation = Layout(), Layout(), Layout()
+        self.layout, self.architecture, self.normalisation, self.maskable = Layout(), Layout(), Layout(), Layout()
         self.embedding.declare(self.layout)
         if self.projected:
             declare_linear(self.layout, "projection", self.embedding.width, self.width)
@@ -125,11 +132,26 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def declare(self) -> None:
-        """Reserve the weights behind x0 in ``layout``, ``architecture`` and ``normalisation``."""
+        """Reserve the weights behind x0 in ``layout``, ``architecture``, ``normalisation`` and ``maskable``."""
+
+    @property
+    def units(self) -> int:
+        """Number of tickets: one per domain, per task, or one."""
+        kinds = {"domain": len(self.statistics.domains), "task": len(self.statistics.tasks), "network": 1}
+        return kinds[self.candidates[0].ticket_unit]
+
+    @staticmethod
+    @abc.abstractmethod
+    def multiply_adds(candidate: Candidate, statistics: Statistics) -> int:
+        """Multiply-adds per row without the embedding look-up, for the dearest domain."""
 
     @abc.abstractmethod
     def body(self, weights: Views, inputs: Inputs) -> Pass:
         """Logits and penalty from x0."""
+
+    def select(self, weights: Views, fields: Tensor, inputs: Inputs) -> Tensor:
+        """The fields that go on, [K, B, F]: all, unless a kind of network prunes its input."""
+        return fields
 
     def initial_running(self) -> Tensor:
         """Fresh running means (0) and variances (1), [K, S]."""
@@ -151,6 +173,7 @@ class Network(abc.ABC):
         masks: Tensor | None = None,
         step: int | None = None,
         progress: float = 1.0,
+        measure: bool = False,
     ) -> Pass:
         """Logits of every member for every row.
 
@@ -161,6 +184,7 @@ class Network(abc.ABC):
             masks: 0 where a maskable weight is pruned for a unit (domain, task or all), else 1; [K, U, M].
             step: training step; None means evaluation (no dropout, running statistics).
             progress: share of the sparsity ramp that is done.
+            measure: tell the shares of closed neurons in evaluation too.
 
         Returns: logits [K, B, tasks], penalty [K].
         """
@@ -168,7 +192,16 @@ class Network(abc.ABC):
         x, domain = self.embedding.forward(weights, table, positions, batch.ids, batch.numbers, batch.vectors)
         if step is not None and self.drops_embedding:
             x = dropout(x, self.embedding_rates, self.seeds, step, 0)
-        if self.projected:
-            x = linear(weights, "projection", x)
         learned = None if architecture is None else self.architecture.views(architecture)
-        return self.body(weights, Inputs(x, domain, batch, step, progress, learned, running, masks))
+        closed: dict[str, Tensor] | None = {} if measure or step is not None else None
+        inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed)
+        x = self.select(weights, x, inputs)
+        inputs.x0 = linear(weights, "projection", x) if self.projected else x
+        return self.body(weights, inputs)
+
+
+def projection_cost(candidate: Candidate, statistics: Statistics) -> tuple[int, int]:
+    """Multiply-adds of the projection per row, and the width behind it."""
+    tables = {field.name: torch.empty(0, field.width) for field in statistics.vectors}
+    inputs = FeatureEmbedding(statistics, candidate.embedding, tables).width
+    return inputs * candidate.width, candidate.width or inputs

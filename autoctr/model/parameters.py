@@ -116,13 +116,15 @@ class Layout:
         return torch.cat([torch.full((w.size,), float(w.decayed)) for w in self.weights.values()])
 
 
-def transfer(source: Layout, values: Tensor, target: Layout, into: Tensor) -> list[str]:
+def transfer(source: Layout, values: Tensor, target: Layout, into: Tensor, skip: str | None = None) -> list[str]:
     """Copy every weight that both layouts hold in the same shape from ``values`` to ``into`` [K, P], in place.
+
+    Weights whose names contain ``skip`` stay.
 
     Returns: the names that ``target`` has and ``source`` lacks.
     """
     given, wanted = source.views(values), target.views(into)
     for name, view in wanted.items():
-        if name in given and given[name].shape == view.shape:
+        if name in given and given[name].shape == view.shape and (skip is None or skip not in name):
             view.copy_(given[name])
     return [name for name in wanted if name not in given]

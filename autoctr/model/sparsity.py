@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from autoctr.model.candidate import Candidate, sparsities
 from autoctr.model.parameters import Layout, Views, uniform, zeros
 
 ALPHA_START, ALPHA_END = 0.1, 5.0
@@ -40,9 +41,12 @@ def _replace(soft: Tensor, hard: Tensor) -> Tensor:
     return result
 
 
-def alpha(progress: float) -> float:
-    """Steepness of the sigmoid after a share ``progress`` of the ramp: 0.1 to 5, linear, then constant."""
-    return ALPHA_START + (ALPHA_END - ALPHA_START) * min(max(progress, 0.0), 1.0)
+Number = float | Tensor
+
+
+def alpha(progress: float, end: Any = ALPHA_END) -> Any:
+    """Steepness of the sigmoid after a share ``progress`` of the ramp: 0.1 to ``end``, linear, then constant."""
+    return ALPHA_START + (end - ALPHA_START) * min(max(progress, 0.0), 1.0)
 
 
 def strength(progress: float) -> float:
@@ -50,32 +54,33 @@ def strength(progress: float) -> float:
     return STRENGTH_START + (STRENGTH_END - STRENGTH_START) * min(max(progress, 0.0), 1.0)
 
 
-def threshold(form: str, steepness: float) -> float:
+def threshold(form: str, steepness: Number, epsilon: Number = EPSILON, beta: Number = BETA) -> Number:
     """The pruner output v below which a neuron is closed; -inf for ``scaling``, which closes nothing."""
     if form == "scaling":
         return -math.inf
-    share = EPSILON / BETA if form == "fusion" else EPSILON
-    return math.log(share / (1 - share)) / steepness
+    share = epsilon / beta if form == "fusion" else epsilon
+    odds = share / (1 - share)
+    return (odds.log() if isinstance(odds, Tensor) else math.log(odds)) / steepness
 
 
-def factors(form: str, v: Tensor, steepness: float) -> Tensor:
+def factors(form: str, v: Tensor, steepness: Number, epsilon: Number = EPSILON, beta: Number = BETA) -> Tensor:
     """The factor π of every neuron.
 
     fusion: βσ(αv) where that exceeds ε, else 0. binarization: 1 where σ(αv) > ε, else 0. scaling: βσ(v).
 
     Args:
         v: pruner outputs, [K, B, H].
-        steepness: α.
+        steepness: α. epsilon: ε. beta: β. Each one number or [K, 1, 1].
 
     Returns: [K, B, H].
     """
     if form == "scaling":
-        return BETA * v.sigmoid()
+        return beta * v.sigmoid()
     soft = (steepness * v).sigmoid()
     if form == "binarization":
-        return _replace(soft, soft > EPSILON)
-    soft = BETA * soft
-    return _replace(soft, torch.where(soft > EPSILON, soft, 0.0))
+        return _replace(soft, soft > epsilon)
+    soft = beta * soft
+    return _replace(soft, torch.where(soft > epsilon, soft, 0.0))
 
 
 def declare_pruner(layout: Layout, name: str, width: int, domain_width: int, reads_neurons: bool) -> None:
@@ -101,7 +106,9 @@ def pruner_output(weights: Views, name: str, h: Tensor, domain_embedding: Tensor
     return v if neurons is None else torch.baddbmm(v, h, neurons)
 
 
-def closed_share(form: str, v: Tensor, steepness: float, one_hot: Tensor) -> Tensor:
+def closed_share(
+    form: str, v: Tensor, steepness: Number, one_hot: Tensor, epsilon: Number = EPSILON, beta: Number = BETA
+) -> Tensor:
     """Share of closed neurons per domain, hard forward and with the gradient of a sigmoid around the threshold.
 
     Args:
@@ -110,7 +117,7 @@ def closed_share(form: str, v: Tensor, steepness: float, one_hot: Tensor) -> Ten
 
     Returns: [K, D]; 0 for a domain without rows.
     """
-    edge = threshold(form, steepness)
+    edge = threshold(form, steepness, epsilon, beta)
     closed = _replace(((edge - v) * steepness).sigmoid(), v < edge)
     rows = one_hot.sum(0).clamp(min=1)
     return torch.matmul(closed.mean(-1), one_hot) / rows
@@ -138,3 +145,47 @@ def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor, cou
         gap = share - targets
         total = total + torch.where(gap.abs() > HALF_BAND, gap**2, 0.0) * counts[:, None]
     return (total * present).sum(-1) / present.sum().clamp(min=1) / counted.sum(0).clamp(min=1)
+
+
+class Pruners:
+    """The pruners of a cohort: each member's bands, forms and constants.
+
+    Args:
+        candidates: the members; those with sparsity 0 keep every neuron.
+        domain_rows: training rows of every domain.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        domain_rows: Sequence[int],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+
+        self.form, self.reads_neurons = candidates[0].sparsity_form, candidates[0].pruner_input == "both"
+        targets = [sparsities(candidate, domain_rows) for candidate in candidates]
+        self.targets = torch.tensor(targets, dtype=dtype, device=device)
+        self.used = column([float(candidate.sparsity > 0) for candidate in candidates])
+        self.all_used = all(candidate.sparsity > 0 for candidate in candidates)
+        self.alpha_end = column([candidate.sparsity_alpha for candidate in candidates])
+        self.epsilon = column([candidate.sparsity_epsilon for candidate in candidates])
+        self.beta = column([candidate.sparsity_beta for candidate in candidates])
+
+    def factors(self, v: Tensor, progress: float) -> Tensor:
+        """π of every member, row and neuron, [K, B, H]; 1 for members without pruners."""
+        steepness = alpha(progress, self.alpha_end)
+        factor = factors(self.form, v, steepness, self.epsilon, self.beta)
+        return factor if self.all_used else factor * self.used + (1 - self.used)
+
+    def closed(self, v: Tensor, progress: float, one_hot: Tensor) -> Tensor | None:
+        """Share of closed neurons, [K, D]; None where the form closes none."""
+        if self.form == "scaling":
+            return None
+        return closed_share(self.form, v, alpha(progress, self.alpha_end), one_hot, self.epsilon, self.beta)
+
+    def penalty(self, shares: Sequence[Tensor], progress: float, one_hot: Tensor, counted: Tensor) -> Tensor:
+        """λ times the band penalty, [K]; 0 for members without pruners."""
+        return strength(progress) * self.used[:, 0, 0] * band_penalty(shares, self.targets, one_hot, counted)

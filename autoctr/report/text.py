@@ -60,7 +60,7 @@ def network_lines(candidate: Candidate) -> list[str]:
     lines = []
     if candidate.wiring is not None:
         lines += ["network:", *(f"  {line}" for line in candidate.wiring.describe())]
-    default = Candidate()
+    default, candidate = Candidate(), candidate.effective()
     changed = {
         field.name: getattr(candidate, field.name)
         for field in dataclasses.fields(candidate)
@@ -83,5 +83,13 @@ def trial_text(record: Record, metric: str) -> str:
         lines.append(
             f"supernet {record.gap['relaxed']:.5f}, discrete with the same weights {record.gap['discrete']:.5f}"
         )
+    for layer, shares in (record.closed or {}).items():
+        known = [share for share in shares if share == share]
+        lines.append(f"closed neurons of {layer}: {min(known):.3f} to {max(known):.3f}, domain by domain")
+    if record.kept:
+        low, high = min(record.kept), max(record.kept)
+        share = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"
+        overlap = "" if record.overlap is None else f", mean overlap of two tickets {record.overlap:.3f}"
+        lines.append(f"tickets keep {share} of the deep weights{overlap}")
     lines += [f"  {rows:>12,} rows  {value:.5f}" for rows, value in record.rungs]
     return "\n".join([*lines, *network_lines(record.candidate)])

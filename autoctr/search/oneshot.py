@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
-from autoctr.model.architecture import OPERATORS, PRODUCT, Architecture, Node, consumers, one_hot, parallel
+from autoctr.model.architecture import ADD, OPERATORS, PRODUCT, Architecture, Node, consumers, inputs, one_hot, parallel
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
 from autoctr.model.network import Batch
@@ -33,7 +33,8 @@ SIGNAL_SHARE = 1e-3
 #: Fields the supernet depends on. Training settings are fixed at their defaults, so that equal genes share one run.
 SUPERNET_FIELDS = (
     "embedding", "width", "blocks", "cross", "norm", "architecture_rate", "warmup", "alternating", "search_epochs",
-    "sparsity", "sparsity_tilt", "sparsity_form", "pruner_input", "rank", "rank_tilt",
+    "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
+    "pruner_input", "input_pruner", "rank", "rank_tilt", "rank_divisor", "learned", "order",
 )  # fmt: skip
 
 
@@ -73,8 +74,9 @@ def train_supernet(
     total = search_rows(candidate, len(train))
     held_out = _held_out(train, seed) if candidate.alternating else None
     weighed = None if held_out is None else ~held_out
-    wiring_batches = None if held_out is None else _passes(train, seed + 1, candidate.batch, held_out)
-    for batch in _passes(train, seed, candidate.batch, weighed):
+    single = candidate.order == "alternating"
+    wiring_batches = None if held_out is None else _passes(train, seed + 1, candidate.batch, held_out, single)
+    for batch in _passes(train, seed, candidate.batch, weighed, single):
         if cohort.rows >= total:
             break
         if time.monotonic() > deadline:
@@ -94,9 +96,9 @@ def _held_out(train: ResidentRows, seed: int) -> Tensor:
     return held_out.to(train.device)
 
 
-def _passes(train: ResidentRows, seed: int, batch: int, chosen: Tensor | None) -> Iterator[Batch]:
+def _passes(train: ResidentRows, seed: int, batch: int, chosen: Tensor | None, alternating: bool) -> Iterator[Batch]:
     for epoch in itertools.count():
-        yield from train.batches(seed, epoch, batch, chosen)
+        yield from train.batches(seed, epoch, batch, chosen, alternating=alternating)
 
 
 def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Dataset) -> Architecture:
@@ -107,9 +109,10 @@ def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Da
     """
     views = supernet.network.architecture.views(supernet.architecture)
     soft = []
-    for name in consumers(candidate.blocks):
-        flags = tuple(bool(flag) for flag in open_gates(views[f"{name}.gates"][0]).tolist())
-        shares = views[f"{name}.operators"][0].double().softmax(-1).tolist()
+    for name, count in zip(consumers(candidate.blocks), inputs(candidate.blocks), strict=True):
+        gates, operators = views.get(f"{name}.gates"), views.get(f"{name}.operators")
+        flags = (True,) * count if gates is None else tuple(map(bool, open_gates(gates[0]).tolist()))
+        shares = one_hot(ADD) if operators is None else tuple(operators[0].double().softmax(-1).tolist())
         soft.append(Node(flags, (shares[0], shares[1], shares[2], shares[3])))
     mixture = Architecture(tuple(soft))
     if candidate.readout == "soft":
@@ -117,7 +120,7 @@ def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Da
     if candidate.readout == "hard":
         chosen = Architecture(tuple(Node(n.open, one_hot(n.operators.index(max(n.operators)))) for n in mixture.nodes))
     else:
-        chosen = _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset)
+        chosen = _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset, candidate.learned)
     return chosen if candidate.retrain == "supernet" else trainable(chosen, mixture, candidate, splits.valid, dataset)
 
 
@@ -153,11 +156,11 @@ def trainable(
     return chosen
 
 
-def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset: Dataset) -> Architecture:
+def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset: Dataset, learned: str) -> Architecture:
     """Greedy removal by measured validation loss, node by node from the output backwards.
 
     An operator's worth is the loss when it alone stays at its node. Then connections close one after another,
-    as long as the loss does not rise by more than 1e-5.
+    as long as the loss does not rise by more than 1e-5. What was not ``learned`` stays as it is.
     """
 
     def loss(architecture: Architecture) -> float:
@@ -169,11 +172,12 @@ def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset:
         if position < len(mixture.nodes) - 1 and position + 2 not in current.live():
             continue
         node = current.nodes[position]
-        options = [current.with_node(position, Node(node.open, one_hot(o))) for o in range(len(OPERATORS))]
+        operators = [ADD] if learned == "connections" else range(len(OPERATORS))
+        options = [current.with_node(position, Node(node.open, one_hot(o))) for o in operators]
         losses = [loss(option) for option in options]
         lowest = min(losses)
         current = options[losses.index(lowest)]
-        for u in range(len(node.open)):
+        for u in range(len(node.open)) if learned != "operators" else ():
             node = current.nodes[position]
             flags = tuple(is_open and v != u for v, is_open in enumerate(node.open))
             if not node.open[u] or not any(flags):

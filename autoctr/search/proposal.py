@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED, Architecture
 from autoctr.model.candidate import Candidate
 from autoctr.search.record import Direction, Record, best_of
@@ -17,6 +18,7 @@ from autoctr.search.space import Space
 STARTUP_SHARE = 4
 MOST_STARTUP = 10
 CHANGED_AT_START, CHANGED_LATER = 1 / 3, 1 / 6
+ATTEMPTS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,14 @@ def plain(space: Space) -> Candidate:
 
 def methods_on(space: Space) -> Candidate:
     """Trial 1: the defaults with every method on that the space can switch on."""
-    wanted = {"architecture": "learn", "rank": 4, "sparsity": 0.2, "retrain": "scratch"}
+    wanted = {
+        "architecture": "learn",
+        "retrain": "scratch",
+        "sparsity": 0.2,
+        "rank": 4,
+        "keep_rate": 0.5,
+        "warm_start": 0.5,
+    }
     base = space.base()
     for name, value in wanted.items():
         part = space.vary.get(name)
@@ -65,34 +74,55 @@ def propose(
         direction: ``maximize`` or ``minimize``.
         expected: trials that the study will have in the end, as far as that is known.
     """
-    if number == 0:
-        candidate = plain(space)
-        values = space.within(candidate)
-    elif number == 1:
-        candidate = methods_on(space)
-        values = space.within(candidate)
-    else:
-        values = _values(space, records, number, seed, direction, expected)
-        candidate = space.candidate(values)
-    candidate = candidate.replace(seed=derive(seed, 0, "weights"))
-    return Proposal(_wired(candidate, records, number, seed, direction), values)
+    weights = derive(seed, 0, "weights")
+    if number < 2:
+        candidate = plain(space) if number == 0 else methods_on(space)
+        candidate = candidate.replace(seed=weights)
+        return Proposal(_wired(candidate, records, number, seed, direction), space.within(candidate))
+    tried = {_genes(record.candidate) for record in records}
+    found: Proposal | None = None
+    for attempt in range(ATTEMPTS):
+        values = _values(space, records, number, seed, direction, expected, attempt)
+        try:
+            candidate = space.candidate(values).replace(seed=weights)
+        except ValueError:  # fields that do not go together
+            continue
+        found = Proposal(_wired(candidate, records, number, seed, direction), values)
+        if _genes(found.candidate) not in tried:
+            break
+    if found is None:
+        raise UserError(f"{ATTEMPTS} candidates in a row have fields of space {space.name} that do not go together")
+    return found
+
+
+def _genes(candidate: Candidate) -> Candidate:
+    """What decides a candidate's score, before anything is trained."""
+    candidate = candidate.effective().replace(domain_ranks=None)
+    return candidate.replace(wiring=None) if candidate.architecture == "learn" else candidate
 
 
 def _values(
-    space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction, expected: int
+    space: Space,
+    records: Sequence[Record],
+    number: int,
+    seed: int,
+    direction: Direction,
+    expected: int,
+    attempt: int,
 ) -> dict[str, Any]:
     """Values of the varied fields of trial ``number``, from 2 on.
 
     Start-up trials change a third of the defaults at random. Then even numbers ask Optuna's sampler, and odd ones
     change a sixth of the best candidate's fields: with two dozen fields and as many trials, a density model alone
-    is hardly better than chance, while a change of the best is.
+    is hardly better than chance, while a change of the best is. A later ``attempt``, after a proposal that has been
+    tried already or is not legal, always changes the best.
     """
-    source = random.Random(derive(seed, number, "change"))
+    source = random.Random(derive(seed, number, f"change {attempt}" if attempt else "change"))
     start = {**space.within(methods_on(space)), **space.within(plain(space))}
     if number < 2 + startup_trials(expected):
         return _changed(space, start, CHANGED_AT_START, source)
     best = best_of(records, direction)
-    if number % 2 and best is not None:
+    if (number % 2 or attempt) and best is not None:
         return _changed(space, {**start, **best.values}, CHANGED_LATER, source)
     return _sample(space, records, number, seed, direction)
 

@@ -22,7 +22,8 @@ class Record:
     ``state`` is Optuna's name. ``value`` is the best validation score so far (None before the first), ``values`` the
     varied fields that the sampler sees, ``rungs`` pairs of (rows visited over all stages, best score so far).
     ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
-    validation score, and ``reason`` why training ended.
+    validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``kept`` each ticket's
+    share of surviving weights, ``overlap`` the tickets' mean overlap, and ``reason`` why training ended.
     """
 
     number: int
@@ -35,6 +36,9 @@ class Record:
     speed: float | None
     valid: dict[str, Any] | None
     gap: dict[str, float] | None
+    closed: dict[str, list[float]] | None
+    kept: list[float] | None
+    overlap: float | None
     reason: str | None
 
     @property
@@ -71,6 +75,9 @@ class Record:
             speed=kept.get("speed"),
             valid=kept.get("valid"),
             gap=kept.get("gap"),
+            closed=kept.get("closed"),
+            kept=kept.get("kept"),
+            overlap=kept.get("overlap"),
             reason=kept.get("reason"),
         )
 

@@ -88,6 +88,7 @@ def search(
         raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
     encoded = load_dataset(**_paths(source))
     _check_scorable(encoded, metric)
+    _check_methods(loaded, encoded)
     space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
     settings = Settings(source, space_file, metric, seed, device, trials, time_limit)
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
@@ -147,6 +148,18 @@ def _check_scorable(dataset: Dataset, metric: str) -> None:
             f"the validation rows show only one class of {dataset.statistics.tasks[0]} {where}, so their {metric} is "
             "undefined; use --metric logloss, another split or more data"
         )
+
+
+def _check_methods(space: Space, dataset: Dataset) -> None:
+    """Whether the data have what the space's methods need."""
+    methods = {"warm_start": 0, "rank": 0, "rank_divisor": 0, "sparsity": 0}
+    if len(dataset.statistics.domains) == 1:
+        used = [name for name, off in methods.items() if space.switches_on(name, off)]
+        if used:
+            raise UserError(
+                f"space {space.name} varies {', '.join(used)} between domains, but {dataset.name} has one domain; "
+                "use --space optfusion or plain, or name a domain column in the schema"
+            )
 
 
 def load_study(name: str, *, root: Path | str = DEFAULT_ROOT, storage: str | None = None) -> Study:
@@ -366,6 +379,9 @@ def _train(
             "candidate": outcome.candidate.canonical(),
             "valid": dataclasses.asdict(fitted.best),
             "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
+            "closed": outcome.closed,
+            "kept": outcome.kept,
+            "overlap": outcome.overlap,
             "reason": fitted.reason,
             "seconds": time.monotonic() - started,
             "speed": sum(rung.speed for rung in fitted.rungs) / len(fitted.rungs),

@@ -103,6 +103,13 @@ class Space:
         """The candidate with the given values of the varied fields."""
         return self.base().replace(**values)
 
+    def switches_on(self, name: str, off: Value) -> bool:
+        """Whether some candidate of the space has another value of the field than ``off``."""
+        part = self.vary.get(name)
+        if part is None:
+            return bool(self.fix.get(name, off) != off)
+        return not isinstance(part, Choices) or any(value != off for value in part.values)
+
     def within(self, candidate: Candidate) -> dict[str, Any]:
         """The candidate's values of those varied fields whose range holds them."""
         values = {name: getattr(candidate, name) for name in self.vary}
@@ -120,8 +127,8 @@ def load_space(name: str) -> Space:
 
 
 class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, depth: int = 0) -> None:
+        self.path, self.depth = path, depth
 
     def fail(self, node: yaml.Node, problem: str) -> UserError:
         return UserError(f"{self.path}:{node.start_mark.line + 1}: {problem}")
@@ -138,22 +145,38 @@ class _Reader:
             raise UserError(f"{self.path}:1: the file is empty; it needs `vary`, and may have `fix` and `description`")
         sections = self.mapping(root, "a search space")
         for section, (name, _) in sections.items():
-            if section not in ("description", "fix", "vary"):
-                raise self.fail(name, f"unknown section {section!r}; legal are description, fix and vary")
+            if section not in ("description", "extends", "fix", "vary"):
+                raise self.fail(name, f"unknown section {section!r}; legal are description, extends, fix and vary")
         fix: dict[str, Value] = {}
         vary: dict[str, Choices | Interval] = {}
+        if "extends" in sections:
+            parent = self.parent(sections["extends"][1])
+            fix, vary = dict(parent.fix), dict(parent.vary)
+        own: set[str] = set()
         if "fix" in sections:
             for field, (name, node) in self.mapping(sections["fix"][1], "fix").items():
                 fix[field] = self.value(self.known(field, name), node)
+                vary.pop(field, None)
+                own.add(field)
         if "vary" in sections:
             for field, (name, node) in self.mapping(sections["vary"][1], "vary").items():
-                if field in fix:
+                if field in own:
                     raise self.fail(name, f"{field} stands under fix and under vary; it can do only one")
+                fix.pop(field, None)
                 vary[field] = self.part(self.known(field, name), node)
         if not vary:
             raise self.fail(root, "nothing varies; put at least one field under vary")
         description = self.text("description", sections["description"][1]) if "description" in sections else ""
         return Space(self.path.stem, description, fix, vary)
+
+    def parent(self, node: yaml.Node) -> Space:
+        """The space that this one extends: a shipped one, or a file beside this one."""
+        name = self.text("extends", node)
+        beside = self.path.parent / name
+        path = beside if beside.suffix in (".yaml", ".yml") else find("search_spaces", name)
+        if path.resolve() == self.path.resolve() or self.depth > 8:
+            raise self.fail(node, f"extends {name} leads back to this file")
+        return _Reader(path, self.depth + 1).read()
 
     def mapping(self, node: yaml.Node, what: str) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         if not isinstance(node, yaml.MappingNode):

@@ -1,4 +1,4 @@
-"""One candidate from genes to a trained network: supernet, read-out, final fit."""
+"""One candidate from genes to a trained network: supernet, read-out, warm start, tickets, final fit, truncation."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
-from autoctr.model.candidate import Candidate
+from autoctr.model.candidate import Candidate, ranks
 from autoctr.search.oneshot import (
     Gap,
     discretisation_gap,
@@ -24,19 +26,29 @@ from autoctr.search.oneshot import (
 )
 from autoctr.search.seeds import derive
 from autoctr.training import checkpoint
+from autoctr.training.adapters import adapted, smallest_ranks, truncated
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Fitted, Rung, Splits, fit, ramp_rows
+from autoctr.training.fit import Fitted, Rung, Splits, fit, ramp_rows, score_members
 from autoctr.training.rows import ResidentRows
+from autoctr.training.tickets import Tickets, find_tickets, train_rows
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A trained candidate: its cohort of one member holds the weights of the best rung."""
+    """A trained candidate: its cohort of one member holds the weights of the best rung.
+
+    ``gap`` is the discretisation's, ``closed`` the share of closed neurons of every pruned layer and domain on the
+    validation rows, ``kept`` each ticket's share of surviving weights and ``overlap`` the mean overlap of two tickets;
+    None where the method is off.
+    """
 
     candidate: Candidate
     cohort: Cohort
     fitted: Fitted
-    gap: Gap | None
+    gap: Gap | None = None
+    closed: dict[str, list[float]] | None = None
+    kept: tuple[float, ...] | None = None
+    overlap: float | None = None
 
 
 class Laboratory:
@@ -78,28 +90,107 @@ class Laboratory:
             gap = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric)
             if candidate.retrain == "supernet":
                 start = supernet
+        if candidate.warm_start:
+            on_stage("warm start")
+            warm = self._warm(candidate, start, deadline)
+            visited += warm.rows
+            start = self._cohort(candidate, start=warm, fresh_norm=True)
+        tickets: Tickets | None = None
+        if candidate.keep_rate < 1:
+            on_stage("tickets")
+            seed = derive(self.seed, 0, "ticket batches")
+            tickets = find_tickets(
+                candidate, self.splits, self.dataset, seed=seed, device=self.device, start=start, deadline=deadline
+            )
+            start = tickets.start
+            visited += tickets.rows
         on_stage("fit")
-        cohort = Cohort(
+        masks = None if tickets is None else tickets.masks
+        cohort, fitted = self._fit(candidate, start, masks, visited, deadline, on_rung)
+        if candidate.truncate and adapted(cohort):
+            on_stage("truncation")
+            cohort = truncated(cohort, smallest_ranks(cohort, self.splits.valid, self.dataset), self.dataset)
+            candidate = cohort.network.candidates[0]
+            best = score_members(cohort, self.splits.valid, self.dataset)[0]
+            fitted = dataclasses.replace(fitted, weights=cohort.weights(), best=best)
+        closed = {name: share[0].tolist() for name, share in cohort.closed(self.splits.valid).items()}
+        return Outcome(
+            candidate=candidate,
+            cohort=cohort,
+            fitted=fitted,
+            gap=gap,
+            closed=closed or None,
+            kept=None if tickets is None else tickets.kept,
+            overlap=None if tickets is None else tickets.overlap,
+        )
+
+    def _cohort(self, candidate: Candidate, **options: Any) -> Cohort:
+        return Cohort(
             self.dataset.statistics,
             [candidate],
             checkpoint.frozen_tables(self.dataset),
             ramp=ramp_rows(len(self.splits.train)),
             device=self.device,
-            start=start,
+            **options,
         )
-        fitted = fit(
+
+    def _fit(
+        self,
+        candidate: Candidate,
+        start: Cohort | None,
+        masks: Tensor | None,
+        visited: int,
+        deadline: float,
+        on_rung: Callable[[Rung], bool],
+    ) -> tuple[Cohort, Fitted]:
+        """The final fit; with a frozen schedule the shared network first, then the adapters alone, A drawn afresh."""
+
+        def trained(cohort: Cohort, rows: int, score_start: bool) -> Fitted:
+            fitted = fit(
+                cohort,
+                self.splits,
+                self.dataset,
+                metric=self.metric,
+                seed=derive(self.seed, 0, "batches"),
+                epochs=candidate.epochs,
+                visited=rows,
+                deadline=deadline,
+                on_rung=on_rung,
+                score_start=score_start,
+            )
+            cohort.restore(fitted.weights)
+            return fitted
+
+        if candidate.lora_schedule == "joint" or not any(ranks(candidate, self.dataset.statistics.domain_rows)):
+            cohort = self._cohort(candidate, start=start, masks=masks)
+            return cohort, trained(cohort, visited, score_start=False)
+        shared = self._cohort(candidate.replace(rank=0, rank_divisor=0, domain_ranks=None), start=start, masks=masks)
+        first = trained(shared, visited, score_start=False)
+        cohort = self._cohort(candidate, start=shared, masks=masks, adapters_only=True)
+        if first.reason in ("weak", "time", "diverged"):
+            return cohort, dataclasses.replace(first, weights=cohort.weights())
+        second = trained(cohort, visited + shared.rows, score_start=True)
+        return cohort, dataclasses.replace(second, rungs=[*first.rungs, *second.rungs])
+
+    def _warm(self, candidate: Candidate, start: Cohort | None, deadline: float) -> Cohort:
+        """The network after passes over the richest domains' rows alone (E-CDCTR's complete pre-training)."""
+        train = self.splits.train
+        rows = self.dataset.statistics.domain_rows
+        richest = sorted(range(len(rows)), key=lambda domain: (-rows[domain], domain))
+        count = min(max(round(candidate.warm_share * len(rows)), 1), len(rows))
+        source = torch.tensor(richest[:count], device=self.device)
+        chosen = torch.isin(train.domain, source)
+        cohort = self._cohort(candidate, start=start)
+        train_rows(
             cohort,
-            self.splits,
-            self.dataset,
-            metric=self.metric,
-            seed=derive(self.seed, 0, "batches"),
-            epochs=candidate.epochs,
-            visited=visited,
+            train,
+            math.ceil(candidate.warm_start * int(chosen.sum())),
+            seed=derive(self.seed, 0, "warm batches"),
+            batch=candidate.batch,
+            chosen=chosen,
             deadline=deadline,
-            on_rung=on_rung,
         )
-        cohort.restore(fitted.weights)
-        return Outcome(candidate, cohort, fitted, gap)
+        return cohort
 
     def _supernet(self, candidate: Candidate, deadline: float) -> Cohort:
         """The trained supernet, from the study's cache if a trial with the same genes has trained it."""

@@ -29,6 +29,8 @@ def save(path: Path, network: Network, weights: Weights) -> None:
     named = {f"dense.{name}": view[0] for name, view in network.layout.views(weights.flat).items()}
     named |= {f"wiring.{name}": view[0] for name, view in network.architecture.views(weights.architecture).items()}
     named |= {"embedding": weights.table[:, 0], "running": weights.running[0]}
+    if weights.masks is not None:
+        named["masks"] = weights.masks[0] > 0
     header = {"candidate": network.candidates[0].canonical(), "progress": repr(weights.progress)}
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous().cpu() for name, tensor in named.items()}, temporary, metadata=header)
@@ -60,8 +62,11 @@ def restore(
     """A cohort of one member with the given named weights."""
     statistics = dataset.statistics
     ramp = ramp_rows(len(dataset.train))
-    cohort = Cohort(statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device)
+    masks = tensors["masks"][None] if "masks" in tensors else None
+    cohort = Cohort(statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device, masks=masks)
     network = cohort.network
+    if masks is not None and masks.shape != (1, network.units, network.maskable.size):
+        raise ValueError(f"masks has the shape {list(masks.shape)}, expected {[network.units, network.maskable.size]}")
     for prefix, layout, flat in (
         ("dense", network.layout, cohort.flat),
         ("wiring", network.architecture, cohort.architecture),

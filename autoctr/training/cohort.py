@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,18 +15,21 @@ from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
 from autoctr.model.network import Batch
 from autoctr.model.parameters import transfer
+from autoctr.model.tickets import movable
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
 from autoctr.training.rows import ResidentRows
 
 SCORING_ROWS = 16_384
+MOST_PATTERNS = 64
 
 
 @dataclasses.dataclass
 class Weights:
     """Everything that makes a trained cohort: dense [K, P], table [V, K, E], running [K, S], architecture [K, A].
 
-    ``progress`` is the share of the sparsity ramp that was done, which fixes the pruners' steepness.
+    ``progress`` is the share of the sparsity ramp that was done, which fixes the pruners' steepness. ``masks``
+    [K, U, M] are the tickets; None without.
     """
 
     flat: Tensor
@@ -33,11 +37,17 @@ class Weights:
     running: Tensor
     architecture: Tensor
     progress: float
+    masks: Tensor | None = None
 
     def copy(self) -> Weights:
         """A copy that later training does not change."""
         return Weights(
-            self.flat.clone(), self.table.clone(), self.running.clone(), self.architecture.clone(), self.progress
+            self.flat.clone(),
+            self.table.clone(),
+            self.running.clone(),
+            self.architecture.clone(),
+            self.progress,
+            self.masks,
         )
 
 
@@ -50,6 +60,9 @@ class Cohort:
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
         start: a trained cohort (a supernet) to start from where names and shapes match; else all weights are fresh.
+        masks: the members' tickets, [K, U, M] over the network's maskable weights; None = nothing is pruned.
+        fresh_norm: whether scales, shifts and running statistics of normalisations start fresh even so.
+        adapters_only: train the adapters (LoRA) alone; everything else stays as it starts.
     """
 
     def __init__(
@@ -62,6 +75,9 @@ class Cohort:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         start: Cohort | None = None,
+        masks: Tensor | None = None,
+        fresh_norm: bool = False,
+        adapters_only: bool = False,
     ) -> None:
         self.network = build_network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
@@ -76,8 +92,10 @@ class Cohort:
         else:
             given = start.weights()
             self.table = given.table.to(device, dtype).clone()
-            transfer(start.network.layout, given.flat.to(device, dtype), self.network.layout, self.flat)
-            transfer(start.network.normalisation, given.running, self.network.normalisation, self.running)
+            skip = ".norm." if fresh_norm else None
+            transfer(start.network.layout, given.flat.to(device, dtype), self.network.layout, self.flat, skip)
+            if not fresh_norm:
+                transfer(start.network.normalisation, given.running, self.network.normalisation, self.running)
         self.architecture = self.network.architecture.initial(seeds).to(device, dtype)
         rates = [candidate.learning_rate for candidate in candidates]
         row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]
@@ -94,6 +112,9 @@ class Cohort:
         )
         decays = tensor([candidate.averaging for candidate in candidates])
         self.average = Average(self.flat, self.table, decays) if bool((decays > 0).any()) else None
+        self.masks = None if masks is None else masks.to(device, dtype)
+        self.adapters_only = adapters_only
+        self._movable: dict[tuple[bool, ...], Tensor | None] = {}
         self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
 
     @property
@@ -114,12 +135,13 @@ class Cohort:
         place = leads.cumsum(0, dtype=torch.int32) - 1
         return flat[leads].long(), place[last].view(ids.shape)
 
-    def step(self, batch: Batch, *, wire: bool = False, weigh: bool = True) -> Tensor:
+    def step(self, batch: Batch, *, wire: bool = False, weigh: bool = True, task: int | None = None) -> Tensor:
         """One training step.
 
         Args:
             batch: rows sorted by domain.
             wire: move gates and operators. weigh: move weights and embeddings.
+            task: number of the only label to learn; None = all.
 
         Returns: each member's loss before the step, [K].
         """
@@ -137,11 +159,14 @@ class Cohort:
             batch,
             architecture=architecture,
             running=self.running if weigh else self.running.clone(),
+            masks=self.masks,
             step=self.steps,
             progress=self.progress,
         )
+        learnt = slice(None) if task is None else slice(task, task + 1)
+        logits = result.logits[:, :, learnt]
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            result.logits, batch.labels.expand_as(result.logits), reduction="none"
+            logits, batch.labels[:, learnt].expand_as(logits), reduction="none"
         ).mean((1, 2))
         if result.penalty is not None:
             losses = losses + result.penalty
@@ -152,11 +177,37 @@ class Cohort:
                 self.wiring_steps += 1
                 self.wiring.step(self.architecture, gradients[2], self.wiring_steps)
             if weigh:
-                self.dense.step(self.flat, gradients[0], self.steps)
-                moved = self.sparse.step(self.table, rows, values.detach(), gradients[1], self.steps)
+                self.dense.step(self.flat, gradients[0], self.steps, self._may_move(batch))
+                moved = before = values.detach()
+                if not self.adapters_only:
+                    moved = self.sparse.step(self.table, rows, before, gradients[1], self.steps)
                 if self.average is not None:
-                    self.average.step(self.flat, rows, values.detach(), moved)
+                    self.average.step(self.flat, rows, before, moved)
         return losses.detach()
+
+    def _may_move(self, batch: Batch) -> Tensor | None:
+        """Which dense weights this batch may move, bool [K, P]; None = all."""
+        if self.adapters_only:
+            if () not in self._movable:
+                layout = self.network.layout
+                trained = [torch.full((w.size,), ".lora." in name) for name, w in layout.weights.items()]
+                self._movable[()] = torch.cat(trained).to(self.network.device).expand(self.flat.shape)
+            return self._movable[()]
+        if self.masks is None:
+            return None
+        present: tuple[bool, ...] = ()
+        if self.network.candidates[0].ticket_unit == "domain":
+            bounds = batch.segments.bounds
+            present = tuple(end > start for start, end in pairwise(bounds))
+            if len(batch) > bounds[-1]:
+                present = (True,) * len(present)
+        if present not in self._movable:
+            if len(self._movable) >= MOST_PATTERNS:
+                self._movable.clear()
+            chosen = torch.tensor(present, device=self.network.device) if present else None
+            network = self.network
+            self._movable[present] = movable(network.layout, network.maskable, self.masks, chosen)
+        return self._movable[present]
 
     def logits(self, rows: ResidentRows, weights: Weights | None = None) -> Tensor:
         """Scores of every row in its order, [K, N, tasks], by the present weights unless others are given."""
@@ -177,9 +228,32 @@ class Cohort:
                     batch,
                     architecture=weights.architecture if network.relaxed else None,
                     running=weights.running,
+                    masks=weights.masks,
                     progress=weights.progress,
                 ).logits
         return out
+
+    def closed(self, rows: ResidentRows, weights: Weights | None = None) -> dict[str, Tensor]:
+        """Share of closed neurons of every pruned layer over ``rows``, [K, D]; NaN for a domain without rows."""
+        network, weights = self.network, weights or self.weights()
+        totals: dict[str, Tensor] = {}
+        counts = torch.bincount(rows.domain, minlength=rows.domains + 1)[: rows.domains].to(network.dtype)
+        with torch.inference_mode():
+            for _, batch in rows.chunks(SCORING_ROWS):
+                shares = network.forward(
+                    weights.flat,
+                    weights.table,
+                    batch.ids,
+                    batch,
+                    architecture=weights.architecture if network.relaxed else None,
+                    running=weights.running,
+                    masks=weights.masks,
+                    progress=weights.progress,
+                    measure=True,
+                ).closed
+                for name, share in shares.items():
+                    totals[name] = totals.get(name, torch.zeros_like(share)) + share * batch.segments.one_hot.sum(0)
+        return {name: total / counts for name, total in totals.items()}
 
     def weights(self) -> Weights:
         """The present weights, averaged where a member asks for it (else shared with the cohort: copy to keep)."""
@@ -187,7 +261,7 @@ class Cohort:
         if self.average is not None and self.average.steps:
             with torch.no_grad():
                 flat, table = self.average.read(table)
-        return Weights(flat, table, self.running, self.architecture, self.progress)
+        return Weights(flat, table, self.running, self.architecture, self.progress, self.masks)
 
     def restore(self, weights: Weights) -> None:
         """Take over weights, and the steepness of the pruners that goes with them, for scoring and export.
@@ -203,4 +277,5 @@ class Cohort:
             (self.architecture, weights.architecture),
         ):
             mine.copy_(given)
+        self.masks = weights.masks
         self.ramped = round(weights.progress * self.ramp) - self.rows

@@ -79,6 +79,7 @@ def fit(
     visited: int = 0,
     deadline: float = math.inf,
     on_rung: Callable[[Rung], bool] = lambda rung: True,
+    score_start: bool = False,
 ) -> Fitted:
     """Train one member's discrete network until it stops improving.
 
@@ -90,19 +91,25 @@ def fit(
         visited: rows that earlier stages have visited.
         deadline: ``time.monotonic()`` at which training stops, in seconds.
         on_rung: told each score; False stops the fit.
+        score_start: the weights before the first step count as well.
 
     Raises:
         OutOfTime: if the deadline passes before the first score.
         Diverged: if the first scores are not finite.
     """
     batch = cohort.network.candidates[0].batch
+    alternating = cohort.network.candidates[0].order == "alternating"
     every, limit = rung_rows(len(splits.train)), math.ceil(epochs * len(splits.train))
     best: Fitted | None = None
     rungs: list[Rung] = []
     due, since, epoch, started = every, 0, 0, time.monotonic()
     reason = "epochs"
+    if score_start:
+        weights = cohort.weights()
+        scores = score_members(cohort, splits.valid, dataset, weights=weights)[0]
+        best = Fitted(weights.copy(), scores, rungs, reason)
     while cohort.rows < limit:
-        for rows in splits.train.batches(seed, epoch, batch):
+        for rows in splits.train.batches(seed, epoch, batch, alternating=alternating):
             cohort.step(rows)
             if time.monotonic() > deadline:
                 if best is None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 METRICS = ("wauc", "auc", "logloss")
+CALIBRATION_BINS = 15
 
 
 def grouped_auc(scores: Tensor, labels: Tensor, groups: Tensor, count: int) -> Tensor:
@@ -43,30 +44,60 @@ def log_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.nn.functional.binary_cross_entropy_with_logits(scores.double(), labels.double())
 
 
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> Tensor:
+    """Expected calibration error over bins of equal mass: Σ_k n_k / n |mean p - mean y|.
+
+    Bin k holds the rows ⌊kn/bins⌋ to ⌊(k+1)n/bins⌋ in the order of their probabilities; equal ones keep their order
+    (Naeini et al., AAAI 2015; bins of equal mass as in arXiv 2012.08668).
+
+    Args:
+        probabilities: [N]. labels: [N] of 0 and 1.
+
+    Returns: float64 scalar; NaN without rows.
+    """
+    rows = len(probabilities)
+    order = probabilities.argsort(stable=True)
+    excess = torch.nn.functional.pad((probabilities.double() - labels.double())[order].cumsum(0), (1, 0))
+    bounds = torch.arange(bins + 1, device=probabilities.device) * rows // bins
+    return excess[bounds].diff().abs().sum() / rows
+
+
 @dataclasses.dataclass(frozen=True)
 class DomainScore:
-    """One domain's rows, clicks and metrics; ``auc`` is None where a class is missing."""
+    """One domain's rows, clicks and metrics.
+
+    ``auc`` is None where a class is missing. ``calibration`` is the sum of the probabilities over the number of
+    clicks: above 1 the model promises too much; None without clicks.
+    """
 
     rows: int
     positives: int
     auc: float | None
     logloss: float
+    calibration: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """Metrics of one member on one split for one task.
 
-    ``wauc`` is Σ n_d AUC_d / Σ n_d over the domains with both classes; ``mean_auc`` weighs those domains alike;
-    ``gauc`` is the same over users, weighted by their rows (None without a user role). A metric is None where no
-    group has both classes.
+    ``wauc`` is Σ n_d AUC_d / Σ n_d over the domains with both classes; ``mean_auc`` weighs those domains alike, and
+    ``worst_auc`` is the lowest of them; ``gauc`` is the same as ``wauc`` over users (None without a user role). A
+    metric is None where no group has both classes. ``skipped_domains`` and ``skipped_users`` count the groups that
+    have rows but not both classes. ``calibration`` is as in :class:`DomainScore`, ``ece`` as in
+    :func:`calibration_error`.
     """
 
     auc: float | None
     wauc: float | None
     logloss: float
     mean_auc: float | None
+    worst_auc: float | None
     gauc: float | None
+    calibration: float | None
+    ece: float
+    skipped_domains: int
+    skipped_users: int | None
     domains: dict[str, DomainScore]
 
     def value(self, metric: str) -> float:
@@ -90,24 +121,36 @@ def score(scores: Tensor, labels: Tensor, domain: Tensor, names: Sequence[str], 
     positives = zeros.index_add(0, domain, labels.double())
     losses = torch.nn.functional.binary_cross_entropy_with_logits(scores.double(), labels.double(), reduction="none")
     loss = zeros.index_add(0, domain, losses) / rows.clamp(min=1)
+    probabilities = scores.double().sigmoid()
+    ratios = zeros.index_add(0, domain, probabilities) / positives
+    columns = (rows, positives, areas, loss, ratios)
     domains = {
-        name: DomainScore(int(n), round(p), None if math.isnan(a) else a, float(entropy))
-        for name, n, p, a, entropy in zip(
-            [*names, "unknown"], rows.tolist(), positives.tolist(), areas.tolist(), loss.tolist(), strict=True
+        name: DomainScore(int(n), round(p), None if math.isnan(a) else a, entropy, ratio if p else None)
+        for name, n, p, a, entropy, ratio in zip(
+            [*names, "unknown"], *(column.tolist() for column in columns), strict=True
         )
         if n
     }
     pooled = float(grouped_auc(scores, labels, torch.zeros_like(domain), 1))
-    gauc = None
+    usable = areas[~areas.isnan()]
+    gauc: float | None = None
+    skipped_users: int | None = None
     if user is not None and len(user):
         users = int(user.max()) + 1
-        gauc = _weighted(grouped_auc(scores, labels, user, users), torch.bincount(user, minlength=users).double())
+        user_areas, user_rows = grouped_auc(scores, labels, user, users), torch.bincount(user, minlength=users)
+        gauc = _weighted(user_areas, user_rows.double())
+        skipped_users = int(((user_rows > 0) & user_areas.isnan()).sum())
     return Scores(
         auc=None if math.isnan(pooled) else pooled,
         wauc=_weighted(areas, rows.double()),
         logloss=float(losses.mean()) if len(losses) else math.nan,
         mean_auc=_weighted(areas, torch.ones_like(areas)),
+        worst_auc=float(usable.min()) if len(usable) else None,
         gauc=gauc,
+        calibration=float(probabilities.sum() / positives.sum()) if float(positives.sum()) else None,
+        ece=float(calibration_error(probabilities, labels)),
+        skipped_domains=int(((rows > 0) & areas.isnan()).sum()),
+        skipped_users=skipped_users,
         domains=domains,
     )
 

@@ -33,11 +33,18 @@ class DenseAdam:
         self.rates = rates[:, None]
         self.shrink = rates[:, None] * decays[:, None] * decayed if bool((decays > 0).any()) else None
 
-    def step(self, flat: Tensor, gradient: Tensor, step: int) -> None:
-        """One update; ``step`` counts from 1."""
-        if self.shrink is not None:
-            flat.addcmul_(flat, self.shrink, value=-1)
-        flat.sub_(_move(self.first, self.second, gradient, self.rates, step))
+    def step(self, flat: Tensor, gradient: Tensor, step: int, movable: Tensor | None = None) -> None:
+        """One update; ``step`` counts from 1. Weights and moments stay where ``movable`` [K, P] is False."""
+        if movable is None:
+            if self.shrink is not None:
+                flat.addcmul_(flat, self.shrink, value=-1)
+            flat.sub_(_move(self.first, self.second, gradient, self.rates, step))
+            return
+        first, second = self.first.clone(), self.second.clone()
+        moved = flat if self.shrink is None else flat - flat * self.shrink
+        moved = moved - _move(first, second, gradient, self.rates, step)
+        for mine, new in ((flat, moved), (self.first, first), (self.second, second)):
+            mine.copy_(torch.where(movable, new, mine))
 
 
 class RowAdam:

@@ -37,18 +37,36 @@ class ResidentRows:
         segments = Segments(self.domain[rows], self.domains, self.dtype, bounds)
         return Batch(self.ids[rows], self.numbers[rows], self.vectors[rows], self.labels[rows], segments)
 
-    def batches(self, seed: int, epoch: int, batch: int, chosen: Tensor | None = None) -> Iterator[Batch]:
+    def batches(
+        self, seed: int, epoch: int, batch: int, chosen: Tensor | None = None, *, alternating: bool = False
+    ) -> Iterator[Batch]:
         """One pass over the rows in an order drawn from (seed, epoch): batches of mixed domains, sorted inside.
 
         Args:
             chosen: bool [N], the rows to visit; None = all.
+            alternating: every batch holds rows of one domain only, and the batches come in a random order.
         """
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
         shuffled = torch.randperm(len(self), generator=generator).to(self.device)
         if chosen is not None:
             shuffled = shuffled[chosen[shuffled]]
+        if alternating:
+            yield from self._alternating(shuffled, batch, generator)
+            return
         for piece, bounds in self._pieces(shuffled, batch):
             yield self.batch(piece, bounds)
+
+    def _alternating(self, shuffled: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+        domain = self.domain[shuffled]
+        sizes = torch.bincount(domain, minlength=self.domains + 1).tolist()
+        pieces = [
+            (number, piece)
+            for number, rows in enumerate(torch.split(shuffled[domain.sort(stable=True).indices], sizes))
+            for piece in (torch.split(rows, batch) if len(rows) else ())
+        ]
+        for place in torch.randperm(len(pieces), generator=generator).tolist():
+            number, piece = pieces[place]
+            yield self.batch(piece, [0] * (number + 1) + [len(piece)] * (self.domains - number))
 
     def _pieces(self, rows: Tensor, batch: int) -> Iterator[tuple[Tensor, list[int]]]:
         order, bounds = self._sorted(rows, batch)

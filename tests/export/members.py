@@ -14,9 +14,7 @@ import numpy as np
 import torch
 
 from autoctr.data.dataset import Dataset, Rows
-from autoctr.export.plan import Plan
-from autoctr.export.source import model_source
-from autoctr.export.state import model_state
+from autoctr.export.generate import model_plan, model_source, model_state
 from autoctr.model.architecture import Architecture, Node, inputs, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.training.checkpoint import frozen_tables
@@ -54,11 +52,12 @@ def full_wiring(weights: Sequence[float], blocks: int = 2) -> Architecture:
 
 
 def source_of(cohort: Cohort) -> str:
-    return model_source(Plan.of(cohort.network, cohort.progress))
+    return model_source(model_plan(cohort.network, cohort.weights()))
 
 
 def state_of(cohort: Cohort) -> dict[str, torch.Tensor]:
-    return model_state(Plan.of(cohort.network, cohort.progress), cohort.network, cohort.weights())
+    weights = cohort.weights()
+    return model_state(model_plan(cohort.network, weights), cohort.network, weights)
 
 
 def generated(cohort: Cohort) -> Any:

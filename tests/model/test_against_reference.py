@@ -16,7 +16,7 @@ from autoctr.data.statistics import Kind
 from autoctr.model import sparsity
 from autoctr.model.architecture import OPERATORS
 from autoctr.model.candidate import Candidate, ranks, sparsities, spread
-from autoctr.model.cross import CROSS
+from autoctr.model.components import CROSS
 from autoctr.model.gates import open_gates, straight_through
 from autoctr.model.lora import Adapters, segment_form, wide_form
 from autoctr.model.norm import BatchNorm
@@ -85,7 +85,7 @@ def test_an_operator_equals_the_reference(operator: str, gates: tuple[int, ...] 
 def test_a_cross_component_equals_the_reference(kind: str) -> None:
     x, anchor, w, b = drawn(K, B, H), drawn(K, B, H, seed=1), drawn(K, H, H, seed=2), drawn(K, H, seed=3)
     w = w[:, :, :1] if kind == "vector" else w
-    out = CROSS[kind].forward({"C.weight": w, "C.bias": b}, "C", x, anchor)
+    out = CROSS[kind].forward({"C.weight": w, "C.bias": b}, "C", x, anchor, 1)
     for k in range(K):
         if kind == "vector":
             expected = fusion.cross_vector(x[k], anchor[k], w[k, :, 0], b[k])

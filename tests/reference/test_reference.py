@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from . import adasparse, fusion, lora, metrics, optim
+from . import (
+    adasparse,
+    adasparse_input,
+    calibration,
+    components,
+    fusion,
+    lora,
+    metrics,
+    multidomain,
+    optim,
+    tickets,
+    transfer,
+    truncation,
+)
 
 LOG3 = math.log(3.0)
 
@@ -426,3 +439,392 @@ def test_grouped_metrics_by_hand() -> None:
     assert metrics.mean_auc([1, 1], [0.1, 0.2], [0, 1]) is None
     assert metrics.calibration_ratio(y, p) == approx(3.4 / 4)
     assert metrics.calibration_ratio([0, 0], [0.5, 0.5]) is None
+
+
+# ------------------------------------------------------------------------------------------------- components
+
+
+def test_token_width_divides_both() -> None:
+    assert [components.token_width(h, 16) for h in (64, 60, 7)] == [16, 4, 1]
+    assert components.tokens([1.0, 2.0, 3.0, 4.0], 2) == approx([[1.0, 2.0], [3.0, 4.0]])
+    with pytest.raises(ValueError, match="whole number"):
+        components.tokens([1.0, 2.0, 3.0], 2)
+
+
+def test_lowrank_cross_by_hand() -> None:
+    f, x0 = [3.0, 7.0], [1.0, 2.0]
+    # f U = -4; times V = [-8, -2]; plus b = [-7, 3]; times x0 = [-7, 6]; plus f
+    u, v, b = [[1.0], [-1.0]], [[2.0, 0.5]], [1.0, 5.0]
+    assert components.lowrank_cross(f, x0, u, v, b) == approx([-4.0, 13.0])
+    assert components.lowrank_cross([f], [x0], u, v, b) == approx(fusion.cross_matrix([f], [x0], np.matmul(u, v), b))
+
+
+def test_field_attention_by_hand() -> None:
+    f = [1.0, 0.0, 0.0, 1.0]  # two tokens
+    q, k, v, res = [[LOG3, 0.0], [0.0, 0.0]], np.eye(2), [[4.0, 2.0], [8.0, -6.0]], [[1.0, 1.0], [0.0, 3.0]]
+    # head 1: token 1 has the weights 3/4, 1/4 on the values 4, 8, token 2 equal weights; head 2: always the mean -2
+    assert components.field_attention(f, q, k, v, res, heads=2) == approx([6.0, 0.0, 6.0, 1.0])
+    # one head: token 1 has 3/4 [4, 2] + 1/4 [8, -6] = [5, 0], token 2 the mean [6, -2]
+    assert components.field_attention(f, q, k, v, res, heads=1, scale=False) == approx([6.0, 1.0, 6.0, 1.0])
+    wider = np.asarray(q) * math.sqrt(2.0)  # e / H = 2
+    assert components.field_attention(f, wider, k, v, res, heads=1) == approx([6.0, 1.0, 6.0, 1.0])
+    with pytest.raises(ValueError, match="heads"):
+        components.field_attention(f, q, k, v, res, heads=3)
+
+
+def test_fm_and_bilinear_by_hand() -> None:
+    f, x0 = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [1.0, 1.0, 2.0, 0.0, 1.0, -1.0]
+    # the other tokens' sums: [8, 10], [6, 8], [4, 6]
+    assert components.fm(f, x0, 2) == approx([9.0, 12.0, 15.0, 4.0, 9.0, 0.0])
+    # [a, b] W = [2 b, a]: [20, 8], [16, 6], [12, 4]
+    assert components.bilinear(f, x0, [[0.0, 1.0], [2.0, 0.0]]) == approx([21.0, 10.0, 35.0, 4.0, 17.0, 2.0])
+    assert components.fm(f, x0, 6) == approx(f)  # one token: nothing to pair with
+
+
+def test_token_components_of_a_batch_are_those_of_its_rows() -> None:
+    rng = np.random.default_rng(5)
+    f, x0 = rng.normal(size=(2, 5, 12))
+    q, k, v, res, w = rng.normal(size=(5, 4, 4))
+    for one, rows in (
+        (components.field_attention(f, q, k, v, res, 2), [components.field_attention(r, q, k, v, res, 2) for r in f]),
+        (components.fm(f, x0, 4), [components.fm(r, a, 4) for r, a in zip(f, x0, strict=True)]),
+        (components.bilinear(f, x0, w), [components.bilinear(r, a, w) for r, a in zip(f, x0, strict=True)]),
+    ):
+        assert one.shape == (5, 12)
+        assert one == approx(rows)
+    # with x0 = f the tokens' sum is the factorisation machine's (sum f)^2 - sum f^2
+    parts = f.reshape(5, 3, 4)
+    pairs = (components.fm(f, f, 4) - f).reshape(5, 3, 4).sum(axis=1)
+    assert pairs == approx(parts.sum(axis=1) ** 2 - (parts**2).sum(axis=1))
+
+
+# ---------------------------------------------------------------------------------------------------- tickets
+
+
+def test_round_rate_by_hand() -> None:
+    assert tickets.round_rate(0.25, 2) == approx(0.5)
+    assert tickets.round_rate(0.2, 1) == approx(0.8)
+    assert tickets.round_rate(1.0, 5) == 0.0
+
+
+def masks_of(*layers: Any) -> list[Any]:
+    return [np.asarray(layer, dtype=float).tolist() for layer in layers]
+
+
+def test_prune_by_hand() -> None:
+    weights = [[[3.0, -1.0], [0.5, 2.0]], [[0.1, -0.2]]]
+    full = [np.ones((2, 2)), np.ones((1, 2))]
+    first = tickets.prune(weights, full, 0.5, "global")  # 3 of 6
+    assert masks_of(*first) == [[[1.0, 1.0], [0.0, 1.0]], [[0.0, 0.0]]]
+    assert masks_of(*tickets.prune(weights, full, 0.5, "layer")) == [[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0]]]
+    # 3 survive, 1.5 rounds to 2; what is pruned already does not count, however large
+    weights[1] = [[100.0, 0.0]]
+    assert masks_of(*tickets.prune(weights, first, 0.5, "global")) == [[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0]]]
+    assert masks_of(*tickets.prune(weights, first, 0.1, "global")) == masks_of(*first)  # 0.3 rounds to 0
+    assert masks_of(*full) == [[[1.0, 1.0], [1.0, 1.0]], [[1.0, 1.0]]]  # arguments are not changed
+    with pytest.raises(ValueError, match="ranking"):
+        tickets.prune(weights, full, 0.5, "row")
+
+
+def test_prune_breaks_ties_by_position_and_rounds_halves_to_even() -> None:
+    weights = [[[1.0, -1.0], [1.0, 1.0]], [[1.0]]]
+    full = [np.ones((2, 2)), np.ones((1, 1))]
+    for rate in (0.4, 0.5):  # 2 and 2.5 of 5
+        assert masks_of(*tickets.prune(weights, full, rate, "global")) == [[[0.0, 0.0], [1.0, 1.0]], [[1.0]]]
+    assert masks_of(*tickets.prune(weights, full, 0.7, "global")) == [[[0.0, 0.0], [0.0, 0.0]], [[1.0]]]
+
+
+def test_overlap_by_hand() -> None:
+    a, b = [[1, 1], [0, 0]], [[0, 1], [1, 0]]
+    assert tickets.overlap(a, b) == approx(1 / 3)
+    assert tickets.overlap([a, [[1]]], [b, [[1]]]) == approx(2 / 4)  # layers pooled, not averaged
+    assert tickets.overlap(np.zeros((2, 2)), np.zeros((2, 2))) == 1.0
+    assert tickets.overlap(a, np.zeros((2, 2))) == 0.0
+
+
+UNIT_MASKS = [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [0.0, 0.0]]]
+
+
+def test_masked_linear_by_hand() -> None:
+    w = [[1.0, 10.0], [100.0, 1000.0]]
+    out = tickets.masked_linear([[1.0, 2.0]] * 3, w, UNIT_MASKS, [0, 1, 2], [0.5, -0.5])
+    assert out == approx([[1.5, 1999.5], [1.5, 9.5], [1.5, 2009.5]])  # the last one: union
+    with pytest.raises(ValueError, match="outside"):
+        tickets.masked_linear([[1.0, 2.0]], w, UNIT_MASKS, [3], [0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("unit", "moves"),
+    [
+        ([1, 1], [[True, True], [False, False]]),
+        ([0], [[True, False], [False, True]]),
+        ([1, 0], [[True, True], [False, True]]),
+        ([2], [[True, True], [False, True]]),
+        ([], [[False, False], [False, False]]),
+    ],
+)
+def test_masked_adam_freezes_what_no_unit_of_the_batch_keeps(unit: list[int], moves: list[list[bool]]) -> None:
+    one = np.ones((2, 2))
+    p, m, v = tickets.masked_adam(
+        one, one, 0.3 * one, 0.2 * one, 1, 0.1, UNIT_MASKS, unit, weight_decay=0.5, betas=(0.5, 0.5), eps=0.0
+    )
+    # m = 0.65, v = 0.6, corrected 1.3 and 1.2; decay takes 0.05
+    moved = np.asarray(moves)
+    assert p == approx(np.where(moved, 0.95 - 0.1 * 1.3 / math.sqrt(1.2), 1.0))
+    assert m == approx(np.where(moved, 0.65, 0.3))
+    assert v == approx(np.where(moved, 0.6, 0.2))
+
+
+def test_error_barrier_by_hand() -> None:
+    assert tickets.error_barrier({0.0: 1.0, 0.5: 3.0, 1.0: 2.0}, (1.0, 2.0)) == approx(1.5)
+    assert tickets.error_barrier({0.25: 1.0, 0.75: 2.0}, (1.0, 2.0)) == approx(0.25)  # not the largest loss less 1.5
+    assert tickets.error_barrier({0.5: 1.0}, (1.0, 2.0)) == 0.0
+
+
+# ------------------------------------------------------------------------------------------------- truncation
+
+
+def test_truncate_by_hand() -> None:
+    a, b = [[2.0, 0.0], [0.0, 3.0]], np.eye(2)
+    new_a, new_b = truncation.truncate(a, b, 1)
+    assert new_a @ new_b == approx([[0.0, 0.0], [0.0, 3.0]])  # the larger one, not the first
+    assert np.abs(new_a) == approx([[0.0], [math.sqrt(3.0)]])
+    assert np.abs(new_b) == approx([[0.0, math.sqrt(3.0)]])
+    with pytest.raises(ValueError, match="outside"):
+        truncation.truncate(a, b, 3)
+
+
+def test_truncate_is_the_best_approximation() -> None:
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(size=(5, 4)), rng.normal(size=(4, 3))
+    whole = a @ b
+    squares = np.linalg.eigvalsh(whole.T @ whole)[::-1]  # of the singular values, falling
+    for r in range(5):  # rank 4 of a 5 x 3 matrix: one pair of columns is idle
+        new_a, new_b = truncation.truncate(a, b, r)
+        assert (new_a.shape, new_b.shape) == ((5, r), (r, 3))
+        error = ((whole - new_a @ new_b) ** 2).sum()
+        assert error == pytest.approx(squares[r:].sum(), rel=1e-9, abs=1e-9)
+        assert (new_a**2).sum(axis=0) == approx((new_b**2).sum(axis=1))  # the weight is shared evenly
+
+
+def test_rank_rule_and_smallest_rank() -> None:
+    assert [truncation.rank_rule(width, 16) for width in (64, 63, 8)] == [4, 3, 1]
+    losses = [0.7, 0.6, 0.55, 0.57, 0.5]
+    assert truncation.smallest_rank(losses, 0.06) == 2
+    assert truncation.smallest_rank(losses, 0.0) == 4
+    assert truncation.smallest_rank([0.4, 0.6, 0.5], 0.0) == 0
+    with pytest.raises(ValueError, match="negative"):
+        truncation.smallest_rank([0.5], -0.1)
+
+
+# -------------------------------------------------------------------------------------------- adasparse input
+
+
+def test_field_factors_by_hand() -> None:
+    e, w, b = [1.0, 2.0], [[-LOG3, 0.0, -LOG3], [0.0, 0.0, LOG3 / 2]], [0.0, 0.0, LOG3]  # v = [-log 3, 0, log 3]
+    forms: dict[str, list[float]] = {"fusion": [0.0, 1.0, 1.8], "binarization": [0.0, 1.0, 1.0]}
+    forms["scaling"] = [0.5, 1.0, 1.5]
+    for form, expected in forms.items():
+        assert adasparse_input.field_factors(e, w, b, form, alpha=2.0, beta=2.0, eps=0.25) == approx(expected)
+        both = adasparse_input.field_factors([e, e], w, b, form, alpha=2.0, beta=2.0, eps=0.25)
+        assert both == approx([expected, expected])
+    with pytest.raises(ValueError, match="form"):
+        adasparse_input.field_factors(e, w, b, "hard", alpha=2.0, beta=2.0, eps=0.25)
+
+
+def test_prune_fields_of_different_widths() -> None:
+    x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    expected = [0.0, 2.0, 3.0, 8.0, 10.0, 12.0]
+    assert adasparse_input.prune_fields(x, [0.0, 1.0, 2.0], [1, 2, 3]) == approx(expected)
+    assert adasparse_input.prune_fields([x, x], [0.0, 1.0, 2.0], [1, 2, 3]) == approx([expected, expected])
+    rows = adasparse_input.prune_fields([x, x], [[0.0, 1.0, 2.0], [1.0, 0.0, 1.0]], [1, 2, 3])
+    assert rows == approx([expected, [1.0, 0.0, 0.0, 4.0, 5.0, 6.0]])
+    with pytest.raises(ValueError, match="widths"):
+        adasparse_input.prune_fields(x, [0.0, 1.0, 2.0], [1, 2, 2])
+
+
+# --------------------------------------------------------------------------------------------------- transfer
+
+
+def test_poolings_by_hand() -> None:
+    snapshots = [[1.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [9.0, 9.0, 9.0, 9.0]]
+    query = [2 * LOG3, 0.0, 0.0, 0.0]  # scores log 3 and 0 after division by sqrt(4)
+    known = [True, True, False]
+    assert transfer.attention_pool(snapshots, known, query) == approx([0.75, 0.5, 0.0, 0.0])
+    assert transfer.mean_pool(snapshots, known) == approx([0.5, 1.0, 0.0, 0.0])
+    assert transfer.last_pool(snapshots, known) == approx([0.0, 2.0, 0.0, 0.0])
+    assert transfer.last_pool(snapshots, [True, False, False]) == approx([1.0, 0.0, 0.0, 0.0])
+    nothing = [False, False, False]
+    assert transfer.attention_pool(snapshots, nothing, query) == approx(np.zeros(4))
+    assert transfer.mean_pool(snapshots, nothing) == approx(np.zeros(4))
+    assert transfer.last_pool(snapshots, nothing) == approx(np.zeros(4))
+
+
+@pytest.mark.parametrize("unseen", [9.0, -9.0, math.nan])
+def test_forgetting_by_hand(unseen: float) -> None:
+    losses = [[0.5, unseen, unseen], [0.4, 0.6, unseen], [0.7, 0.55, 0.3]]
+    assert transfer.forgetting(losses) == approx((0.3 + 0.0 + 0.0) / 3)
+    assert transfer.forgetting([*losses, [0.6, 0.75, 0.4]]) == approx((0.2 + 0.2 + 0.1) / 3)
+    with pytest.raises(ValueError, match="every day"):
+        transfer.forgetting(losses[:2])
+
+
+# ------------------------------------------------------------------------------------------------ multidomain
+
+
+def times(factor: float, bias: float = 0.0) -> Any:
+    """A layer of one input and one output."""
+    return [[factor]], [bias]
+
+
+def test_mlp_and_mean_parameters() -> None:
+    layers = [([[1.0, -1.0]], [0.0, 1.0]), ([[2.0], [100.0]], [-1.0])]
+    assert multidomain.mlp([3.0], layers) == approx([5.0])  # [3, 0], then 6 - 1
+    assert multidomain.mlp([0.25], layers) == approx([74.5])  # [0.25, 0.75]
+    assert multidomain.mlp([[-3.0], [3.0]], layers[:1]) == approx([[0.0, 4.0], [3.0, 0.0]])
+    mean = multidomain.mean_parameters(
+        [{"a": times(1.0, 2.0), "b": [times(0.0)]}, {"a": times(3.0), "b": [times(4.0)]}]
+    )
+    assert multidomain.linear([1.0], mean["a"]) == approx([3.0])
+    assert multidomain.linear([1.0], mean["b"][0]) == approx([2.0])
+    with pytest.raises(ValueError, match="outside"):
+        multidomain.of_domain([1.0, 2.0], 3)
+
+
+def test_mmoe_by_hand() -> None:
+    no_bias = [0.0, 0.0]
+    parameters = {
+        "experts": [[(np.eye(2), no_bias)], [([[-1.0, 1.0], [0.0, 1.0]], no_bias)]],  # [1, 2] and [0, 3]
+        "gates": [([[LOG3, 0.0], [0.0, 0.0]], no_bias), (np.zeros((2, 2)), [0.0, LOG3])],
+        "towers": [
+            {"hidden": ([[4.0, 0.0], [0.0, -1.0]], [0.0, 3.0]), "output": ([[1.0, 0.0], [2.0, 1.0]], [0.5, 0.0])},
+            {"hidden": ([[0.0, 0.0], [4.0, -1.0]], [-1.0, 1.0]), "output": ([[1.0, 1.0], [1.0, 1.0]], [0.0, 1.0])},
+        ],
+    }
+    hidden, logits = multidomain.mmoe([[1.0, 2.0]] * 3, [0, 1, 2], parameters)
+    # mixtures: 3/4 and 1/4: [0.75, 2.25]; 1/4 and 3/4: [0.25, 2.75]; unknown, halves: [0.5, 2.5]
+    assert hidden == approx([[3.0, 0.75], [10.0, 0.0], [5.5, 0.0]])
+    # the unknown domain's tower: W = [[2, 0], [2, -1]], b = [-0.5, 2], w = [[1, 0.5], [1.5, 1]], c = [0.25, 0.5]
+    assert logits == approx([[5.0, 0.75], [10.0, 11.0], [5.75, 3.25]])
+
+
+def extraction_level(**more: Any) -> dict[str, Any]:
+    """Own experts times 1 and times 3, a shared one times 5; gates 1/2, 1/2 and 9/10, 1/10 (own, shared)."""
+    return {
+        "shared": [[times(5.0)]],
+        "own": [[[times(1.0)]], [[times(3.0)]]],
+        "gates": [([[0.0, 0.0]], [0.0, 0.0]), ([[0.0, 0.0]], [2 * LOG3, 0.0])],
+        **more,
+    }
+
+
+PLE_TOWERS = [{"hidden": times(1.0), "output": times(1.0)}, {"hidden": times(2.0), "output": times(1.0, 1.0)}]
+
+
+def test_ple_one_level_by_hand() -> None:
+    hidden, logits = multidomain.ple([[2.0]] * 3, [0, 1, 2], {"levels": [extraction_level()], "towers": PLE_TOWERS})
+    # experts 2, 6 and 10: (2 + 10) / 2 = 6; 0.9 * 6 + 0.1 * 10 = 6.4; unknown: 0.75 * (2 * 2) + 0.25 * 10 = 5.5
+    assert hidden == approx([[6.0], [12.8], [8.25]])
+    assert logits == approx([[6.0], [13.8], [8.75]])
+
+
+def test_stacked_ple_by_hand() -> None:
+    # weights 1/8, 2/8, 5/8 for domain 0, domain 1 and shared; the shared output: (2 + 12 + 50) / 8 = 8
+    first = extraction_level(shared_gate=([[0.0, 0.0, 0.0]], [0.0, math.log(2.0), math.log(5.0)]))
+    levels = [first, extraction_level()]
+    hidden, logits = multidomain.ple([[2.0]] * 3, [0, 1, 2], {"levels": levels, "towers": PLE_TOWERS})
+    # (6 + 40) / 2 = 23; 0.9 * 19.2 + 0.1 * 40 = 21.28; unknown: 0.75 * 11 + 0.25 * 40 = 18.25
+    assert hidden == approx([[23.0], [42.56], [27.375]])
+    assert logits == approx([[23.0], [43.56], [27.875]])
+    # a gate reads its domain's output of the level below, 6: weights 1/4 and 3/4 on 6 and 40
+    levels[1]["gates"] = [([[0.0, LOG3 / 6]], [0.0, 0.0]), ([[0.0, 0.0]], [0.0, 0.0])]
+    _, logits = multidomain.ple([[2.0]], [0], {"levels": levels, "towers": PLE_TOWERS})
+    assert logits == approx([[31.5]])
+    # the shared gate reads the shared output, 8: 6 / 4 + 19.2 / 4 + 40 / 2 = 26.3, times 5 = 131.5
+    second = extraction_level(shared_gate=([[0.0, 0.0, math.log(2.0) / 8]], [0.0, 0.0, 0.0]))
+    _, logits = multidomain.ple([[2.0]], [0], {"levels": [first, second, extraction_level()], "towers": PLE_TOWERS})
+    assert logits == approx([[77.25]])  # (23 + 131.5) / 2
+
+
+def test_star_by_hand() -> None:
+    parameters = {
+        "layers": [
+            {
+                "shared": ([[1.0, 2.0], [3.0, 4.0]], [1.0, -1.0]),
+                "domains": [([[1.0, 0.0], [2.0, 1.0]], [0.0, -20.0])],
+            }
+        ],
+        "output": {"shared": ([[1.0], [2.0]], [0.5]), "domains": [([[2.0], [5.0]], [1.0])]},
+        "auxiliary": [([[1.0, 1.0], [-1.0, -2.0]], [2.0, 0.0]), ([[3.0], [50.0]], [0.25])],  # relu([1, -3]): 3.25
+    }
+    hidden, logits = multidomain.star([[1.0, 2.0]] * 2, [0, 1], parameters)
+    # [13, 8] + [1, -21]; unknown: [7, 10] + [1, -1]
+    assert hidden == approx([[14.0, 0.0], [8.0, 9.0]])
+    assert logits == approx([[28.0 + 1.5 + 3.25], [8.0 + 18.0 + 0.5 + 3.25]])
+    with pytest.raises(ValueError, match="outside"):
+        multidomain.star([[1.0, 2.0]], [2], parameters)
+
+
+PEPNET: dict[str, Any] = {
+    "embedding_gate": [([[LOG3], [LOG3 / 2]], [-LOG3]), times(1.0)],  # log 3: 2 * 3/4
+    "layers": [
+        # reads x' = 3: log 3; factors 3/2 and 1/2
+        {"linear": ([[2.0, -1.0]], [0.0, 5.0]), "gate": [([[0.0], [LOG3 / 3]], [0.0]), ([[1.0, -1.0]], [0.0, 0.0])]},
+        {"linear": ([[1.0], [1.0]], [-4.0]), "gate": [([[-1.0], [0.0]], [0.0]), times(7.0, -LOG3)]},  # 2 * 1/4
+    ],
+}
+
+
+def test_pepnet_by_hand() -> None:
+    gated, hidden = multidomain.pepnet([[2.0]], [[1.0]], PEPNET)
+    assert gated == approx([[3.0]])
+    assert hidden == approx([[3.0]])  # [6, 2] * [3/2, 1/2] = [9, 1]; (10 - 4) / 2
+    below = multidomain.pepnet([[2.0]], [[1.0]], {**PEPNET, "layers": PEPNET["layers"][:1]})[1]
+    assert below == approx([[9.0, 1.0]])
+
+
+def test_pepnet_gates_stop_the_gradient_of_what_they_read() -> None:
+    x, e = np.array([[2.0]]), np.array([[1.0]])
+    gated, hidden = multidomain.pepnet(x, e, PEPNET)
+    frozen = (x, gated)
+    assert multidomain.pepnet(x, e, PEPNET, frozen)[1] == approx(hidden)
+    slope = optim.numerical_gradient(lambda v: float(multidomain.pepnet(v, e, PEPNET, frozen)[1][0, 0]), x)
+    assert slope[0, 0] == pytest.approx(1.5 * (2 * 1.5 - 1 * 0.5) * 0.5, rel=1e-6)
+    through = optim.numerical_gradient(lambda v: float(multidomain.pepnet(v, e, PEPNET)[1][0, 0]), x)
+    assert abs(through[0, 0] - slope[0, 0]) > 0.1
+
+
+# ------------------------------------------------------------------------------------------------ calibration
+
+
+def test_expected_calibration_error_by_hand() -> None:
+    y, p = [0, 1, 1, 0, 1], [0.1, 0.9, 0.4, 0.4, 0.8]
+    # rows 0, 2 | 3, 4, 1: 2/5 |0.25 - 0.5| + 3/5 |0.7 - 2/3|
+    assert calibration.expected_calibration_error(y, p, 2) == approx(0.12)
+    assert calibration.expected_calibration_error(y, p, 1) == approx(0.08)
+    assert calibration.expected_calibration_error(y, p, 10) == approx((0.1 + 0.1 + 0.6 + 0.4 + 0.2) / 5)
+    assert calibration.expected_calibration_error([], [], 3) is None
+    assert calibration.calibration_ratio(y, p) == approx(2.6 / 3)
+
+
+def test_weighted_auc_by_hand() -> None:
+    scores, labels, weights = [0.1, 0.4, 0.4, 0.8], [0, 1, 0, 1], [1, 2, 3, 1]
+    # right: 2 * 1 + half of 2 * 3 + 1 * 1 + 1 * 3 = 9 of 3 * 4
+    assert calibration.weighted_auc(scores, labels, weights) == approx(0.75)
+    assert calibration.weighted_auc(scores, labels, [1, 1, 1, 1]) == approx(0.875)
+    assert calibration.weighted_auc(scores, labels, [0, 1, 0, 1]) is None
+    assert calibration.user_bootstrap_auc(scores, labels, [[0, 3], [1], [2]], [1, 2, 3]) == approx(0.75)
+    with pytest.raises(ValueError, match="one user"):
+        calibration.user_bootstrap_auc(scores, labels, [[0, 3], [1]], [1, 2])
+
+
+def test_weighted_auc_is_the_auc_of_repeated_rows() -> None:
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(7)
+    y, p = rng.integers(0, 2, 60), rng.integers(0, 9, 60) / 9
+    counts = rng.multinomial(20, [1 / 20] * 20)
+    rows = [list(range(3 * u, 3 * u + 3)) for u in range(20)]
+    drawn = [row for u in range(20) for _ in range(counts[u]) for row in rows[u]]
+    value = calibration.user_bootstrap_auc(p, y, rows, counts.tolist())
+    assert value == approx(metrics.auc(y[drawn], p[drawn]))
+    assert value == approx(sklearn.roc_auc_score(y, p, sample_weight=np.repeat(counts, 3)))

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from reference import metrics
+from reference import calibration, metrics
 
-from autoctr.training.metrics import grouped_auc, log_loss, score
+from autoctr.training.metrics import calibration_error, grouped_auc, log_loss, score
 
 NAMES = ["a", "b", "c"]
 
@@ -87,3 +87,58 @@ def test_auc_depends_on_order_only(shift: float) -> None:
     mirrored = float(grouped_auc(-logits, labels, torch.zeros_like(domain), 1))
     assert mirrored == pytest.approx(1 - float(grouped_auc(logits, labels, torch.zeros_like(domain), 1)))
     assert not math.isnan(mirrored)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rows", [7, 15, 90, 101])
+@pytest.mark.parametrize("levels", [2, 1000])
+def test_calibration_equals_the_reference(seed: int, rows: int, levels: int) -> None:
+    logits, labels, domain, user = made_up(seed, rows, levels)
+    scores = score(logits, labels, domain, NAMES, user)
+    p, y = 1 / (1 + np.exp(-logits.numpy())), labels.numpy()
+    assert scores.ece == pytest.approx(calibration.expected_calibration_error(y, p, 15), abs=1e-12)
+    assert scores.calibration == pytest.approx(calibration.calibration_ratio(y, p), abs=1e-12)
+    for name, part in scores.domains.items():
+        mine = domain.numpy() == [*NAMES, "unknown"].index(name)
+        expected = calibration.calibration_ratio(y[mine], p[mine])
+        assert part.calibration == (None if expected is None else pytest.approx(expected, abs=1e-12))
+
+
+def test_equal_probabilities_keep_their_order_in_the_bins() -> None:
+    """Logits beyond 40 are all 1 as probabilities, so that sorting them would change the bins."""
+    logits = torch.tensor([60.0, 50.0, 70.0, 40.0])
+    labels = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    p = logits.double().sigmoid()
+    assert len(set(p.tolist())) == 1
+    assert float(calibration_error(p, labels, 2)) == 0.5
+    assert float(calibration_error(p, labels[[0, 2, 1, 3]], 2)) == 0.5
+    assert float(calibration_error(logits.double(), labels, 4)) != float(calibration_error(p, labels, 4))
+
+
+def test_calibration_by_hand() -> None:
+    p = torch.tensor([0.2, 0.9, 0.4, 0.3], dtype=torch.float64)
+    labels = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    scores = score(torch.logit(p), labels, torch.tensor([0, 0, 1, 1]), NAMES, None)
+    assert scores.calibration == pytest.approx(0.9)
+    assert scores.domains["a"].calibration == pytest.approx(1.1)
+    assert scores.domains["b"].calibration == pytest.approx(0.7)
+    assert scores.ece == pytest.approx((0.2 + 0.1 + 0.4 + 0.7) / 4)
+    assert float(calibration_error(p, labels, 2)) == pytest.approx(0.5 * abs(0.25 - 0.5) + 0.5 * abs(0.65 - 0.5))
+    clickless = score(torch.logit(p), torch.zeros(4), torch.zeros(4, dtype=torch.int64), NAMES, None)
+    assert clickless.calibration is clickless.domains["a"].calibration is None
+    assert clickless.ece == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_worst_domain_and_what_is_left_out(seed: int) -> None:
+    logits, labels, domain, user = made_up(seed, 90, 1000)
+    labels[domain == 1] = 0.0
+    scores = score(logits, labels, domain, NAMES, user)
+    areas = [area for _, area in metrics.group_aucs(labels.numpy(), logits.numpy(), domain.numpy()).values()]
+    by_user = [area for _, area in metrics.group_aucs(labels.numpy(), logits.numpy(), user.numpy()).values()]
+    assert scores.worst_auc == pytest.approx(min(area for area in areas if area is not None), abs=1e-12)
+    assert scores.skipped_domains == areas.count(None) >= 1
+    assert scores.skipped_users == by_user.count(None) > 0
+    nothing = score(logits, torch.ones_like(labels), domain, NAMES, None)
+    assert nothing.worst_auc is nothing.wauc is nothing.skipped_users is None
+    assert nothing.skipped_domains == 4

@@ -1,0 +1,198 @@
+"""The parts of ``model.py`` that do not depend on the family of the network: constants, embedding, class ``Model``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from textwrap import indent
+
+from autoctr.export.names import literal
+from autoctr.export.plan import Plan
+
+LINE = 100
+
+_POOLING = '''
+def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
+    """Mean of each row's list without its padding; 0 for an empty list.
+
+    Args:
+        values: embedded values, [rows, slots, EMBEDDING].
+        known: bool [rows, slots], False for padding.
+
+    Returns: [rows, EMBEDDING].
+    """
+    share = known.to(values.dtype)[:, :, None]
+    return (values * share).sum(1) / share.sum(1).clamp(min=1)
+'''
+
+_SHAPES = {
+    "ids": "int [rows, {ids}], rows of the embedding table.",
+    "numbers": "float [rows, {numbers}], standardised.",
+    "vectors": "int [rows, {vectors}], rows of the frozen vectors; 0 = none.",
+    "domain": "int [rows], number of the domain in features.json; any other number = unknown.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Body:
+    """What a family adds to the frame, as lines or whole definitions of source.
+
+    ``title`` tells in the docstring what the network computes; ``constants`` and ``definitions`` stand before the
+    model, ``layers`` in its ``__init__``, ``methods`` before its forward, ``compute`` in its forward.
+    """
+
+    title: Sequence[str]
+    constants: Sequence[str]
+    definitions: Sequence[str]
+    layers: Sequence[str]
+    compute: Sequence[str]
+    methods: Sequence[str] = ()
+
+
+def module_source(plan: Plan, body: Body) -> str:
+    """Python source of a module with the class ``Model``."""
+    definitions = [part for part in (*body.definitions, _POOLING if plan.lists else "") if part]
+    pieces = [*definitions, _model(plan, body)]
+    functional = any("functional." in piece for piece in pieces)
+    pieces = [_header(plan, body, functional), *pieces]
+    return "\n\n\n".join(piece.strip() for piece in pieces) + "\n"
+
+
+def block(lines: Sequence[str], depth: int) -> str:
+    """The lines, ``depth`` levels deep."""
+    return indent("\n".join(lines), " " * 4 * depth)
+
+
+def constant(name: str, values: Sequence[str]) -> list[str]:
+    """Lines of a constant tuple of texts."""
+    parts = list(map(literal, values))
+    short = f"{name} = ({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+    return [short] if len(short) <= LINE else [f"{name} = (", *(f"    {part}," for part in parts), ")"]
+
+
+def embedded(plan: Plan) -> str:
+    """An expression of all fields side by side."""
+    return f"self.embed({', '.join(_embed_inputs(plan))})"
+
+
+def domain_embedding(plan: Plan) -> str:
+    """The line that looks up the embedding of the row's domain."""
+    return f"domain_embedding = self.embedding(ids[:, {plan.slots[plan.statistics.domain_field]}])"
+
+
+def projected(plan: Plan, fields: str) -> str:
+    """An expression of x0, made of ``fields``."""
+    return f"self.projection({fields})" if plan.candidate.width else fields
+
+
+def _embed_inputs(plan: Plan) -> list[str]:
+    return [name for name in plan.inputs if name != "domain"]
+
+
+def _header(plan: Plan, body: Body, functional: bool) -> str:
+    lines = [
+        '"""A click-through-rate network, found and written by autoctr: plain PyTorch, for inference.',
+        "",
+        *body.title,
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "import torch",
+        "from torch import Tensor, nn",
+        *(["from torch.nn import functional"] if functional else []),
+        "",
+        *constant("TASKS", plan.statistics.tasks),
+        f"{constant('INPUTS', plan.inputs)[0]}  # what Model.forward takes",
+        f"VOCABULARY = {plan.statistics.vocabulary}",
+        f"EMBEDDING = {plan.candidate.embedding}",
+        f"WIDTH = {plan.width}",
+        *body.constants,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model(plan: Plan, body: Body) -> str:
+    takes = ", ".join(f"{name}: Tensor" for name in plan.inputs)
+    sizes = {
+        "ids": sum(field.slots for field in plan.statistics.embedded),
+        "numbers": len(plan.statistics.scaled),
+        "vectors": len(plan.tables),
+    }
+    shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
+    annotations = [f"{attribute}: Tensor" for attribute in plan.vector_names.values()]
+    methods = "".join(f"\n{indent(method.strip(), ' ' * 4)}\n" for method in body.methods)
+    return f'''
+class Model(nn.Module):
+    """The network. Call ``eval()`` before use; see predict.py for raw values."""
+{block(["", *annotations], 1) + chr(10) if annotations else ""}
+    def __init__(self) -> None:
+        super().__init__()
+{block([*_embedding_layers(plan), *body.layers], 2)}
+
+    def embed(self, {", ".join(f"{name}: Tensor" for name in _embed_inputs(plan))}) -> Tensor:
+        """All fields side by side, [rows, {plan.fields_width}]."""
+{block(_embed(plan), 2)}
+{methods}
+    def forward(self, {takes}) -> Tensor:
+        """Logits; the probability of a task is the sigmoid of its logit.
+
+        Args:
+{block(shapes, 3)}
+
+        Returns: [rows, {len(plan.statistics.tasks)}], one column per entry of TASKS.
+        """
+{block(body.compute, 2)}
+'''
+
+
+def _embedding_layers(plan: Plan) -> list[str]:
+    lines = ["self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)"]
+    if plan.statistics.scaled:
+        lines.append(f"self.number_weights = nn.Parameter(torch.zeros({len(plan.statistics.scaled)}, EMBEDDING))")
+    for field in plan.statistics.vectors:
+        shape = f"{plan.tables[field.name]}, {field.width}"
+        lines.append(f'self.register_buffer("{plan.vector_names[field.name]}", torch.zeros({shape}))')
+    if plan.candidate.width:
+        lines.append(f"self.projection = nn.Linear({plan.fields_width}, WIDTH)")
+    return lines
+
+
+def _embed(plan: Plan) -> list[str]:
+    statistics, slots, offsets = plan.statistics, plan.slots, plan.statistics.offsets
+    lines = ["# Columns of ids:"]
+    for field in statistics.embedded:
+        first, last = slots[field.name], slots[field.name] + field.slots - 1
+        columns = f"{first}" if first == last else f"{first} to {last}"
+        lines.append(f"#   {columns}: {literal(field.name)}, {field.size} rows from {offsets[field.name]}")
+    if statistics.scaled:
+        lines.append("# Columns of numbers:")
+        lines += [f"#   {column}: {literal(field.name)}" for column, field in enumerate(statistics.scaled)]
+    chosen = _columns(plan.singles, sum(field.slots for field in statistics.embedded))
+    parts = [f"embedded{chosen}.flatten(1),"]
+    for field in plan.lists:
+        span = f"[:, {slots[field.name]}:{slots[field.name] + field.slots}]"
+        parts.append(f"mean_of_known(embedded{span}, ids{span} != {offsets[field.name]}),  # {literal(field.name)}")
+    if statistics.scaled:
+        parts.append("(numbers[:, :, None] * self.number_weights).flatten(1),")
+    for column, (name, attribute) in enumerate(plan.vector_names.items()):
+        parts.append(f"functional.embedding(vectors[:, {column}], self.{attribute}),  # {literal(name)}")
+    if len(parts) == 1:
+        return [*lines, f"return self.embedding(ids){chosen}.flatten(1)"]
+    parts = [f"    {part}" for part in parts]
+    return [*lines, "embedded = self.embedding(ids)", "parts = [", *parts, "]", "return torch.cat(parts, dim=1)"]
+
+
+def _columns(chosen: Sequence[int], count: int) -> str:
+    """An index that picks the ``chosen`` ones, ascending, of ``count`` columns."""
+    runs: list[list[int]] = []
+    for column in chosen:
+        if runs and column == runs[-1][1]:
+            runs[-1][1] += 1
+        else:
+            runs.append([column, column + 1])
+    if len(runs) == 1:
+        start, end = runs[0]
+        return "" if end - start == count else f"[:, {start}:{end}]"
+    parts = [f"*range({start}, {end})" if end > start + 1 else f"{start}" for start, end in runs]
+    return f"[:, [{', '.join(parts)}]]"

@@ -1,0 +1,223 @@
+"""The source of the multi-domain networks MMoE, PLE, STAR and PEPNet as plain PyTorch, one model for each."""
+
+from __future__ import annotations
+
+from autoctr.export.frame import Body, constant, domain_embedding, embedded, module_source, projected
+from autoctr.export.plan import Plan
+from autoctr.model.ple import expert_counts
+
+_DOMAIN_LINEAR = '''
+class DomainLinear(nn.Module):
+    """x W_d + b_d for rows of domain d; an unknown domain uses the mean of all domains' weights."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(len(DOMAINS), outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(len(DOMAINS), outputs))
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Returns: [rows, outputs]."""
+        out = x.new_zeros(len(x), self.bias.shape[1])
+        for d in domain.unique().tolist():
+            rows = (domain == d).nonzero().squeeze(1)
+            if 0 <= d < len(DOMAINS):
+                weight, bias = self.weight[d], self.bias[d]
+            else:
+                weight, bias = self.weight.mean(0), self.bias.mean(0)
+            out[rows] = functional.linear(x[rows], weight, bias)
+        return out
+'''
+
+_MIXTURE = '''
+def mixture(experts: Tensor, gate: Tensor) -> Tensor:
+    """Σ_e softmax(gate)_e · expert_e.
+
+    Args:
+        experts: [rows, experts, WIDTH].
+        gate: [rows, experts].
+
+    Returns: [rows, WIDTH].
+    """
+    return (torch.softmax(gate, dim=1)[:, :, None] * experts).sum(1)
+'''
+
+_EXPERT = '''
+class Expert(nn.Module):
+    """LAYERS times relu(x W + b)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns: [rows, WIDTH]."""
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return x
+'''
+
+_EXPERTS = '''
+class Experts(nn.Module):
+    """The experts of one level, relu(x W + b) each: the domain's own read ``own``, the others ``shared``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = DomainLinear(WIDTH, OWN * WIDTH)
+        self.shared = nn.Linear(WIDTH, SHARED * WIDTH)
+
+    def forward(self, own: Tensor, shared: Tensor, domain: Tensor) -> Tensor:
+        """Returns: [rows, OWN + SHARED, WIDTH]."""
+        neurons = torch.cat([self.own(own, domain), self.shared(shared)], dim=1)
+        return torch.relu(neurons).unflatten(1, (OWN + SHARED, WIDTH))
+'''
+
+_STAR = '''
+class Star(nn.Module):
+    """x (W ⊙ W_d) + b + b_d for rows of domain d; x W + b for an unknown domain."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(outputs, WIDTH))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.domain_weight = nn.Parameter(torch.ones(len(DOMAINS), outputs, WIDTH))
+        self.domain_bias = nn.Parameter(torch.zeros(len(DOMAINS), outputs))
+
+    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+        """Returns: [rows, outputs]."""
+        out = x.new_zeros(len(x), len(self.bias))
+        for d in domain.unique().tolist():
+            rows = (domain == d).nonzero().squeeze(1)
+            weight, bias = self.weight, self.bias
+            if 0 <= d < len(DOMAINS):
+                weight, bias = weight * self.domain_weight[d], bias + self.domain_bias[d]
+            out[rows] = functional.linear(x[rows], weight, bias)
+        return out
+'''
+
+_GATE = '''
+class Gate(nn.Module):
+    """2 σ(relu(x U + u) V + v), a factor for every neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(EMBEDDING + WIDTH, {hidden})
+        self.scale = nn.Linear({hidden}, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns: [rows, WIDTH], in (0, 2)."""
+        return 2 * torch.sigmoid(self.scale(torch.relu(self.hidden(x))))
+'''
+
+_TOWER = ["self.tower = DomainLinear(WIDTH, WIDTH)", "self.head = DomainLinear(WIDTH, len(TASKS))"]
+
+
+def multidomain_source(plan: Plan) -> str:
+    """Python source of a module with the class ``Model``."""
+    bodies = {"mmoe": _mmoe, "ple": _ple, "star": _star, "pepnet": _pepnet}
+    return module_source(plan, bodies[plan.candidate.backbone](plan))
+
+
+def _mmoe(plan: Plan) -> Body:
+    return Body(
+        title=[
+            "MMoE with a gate and a tower per domain (Ma et al., KDD 2018): experts for all domains, mixed by the gate",
+            "of the row's domain, then the domain's tower.",
+        ],
+        constants=[
+            *constant("DOMAINS", plan.statistics.domains),
+            f"EXPERTS = {plan.candidate.experts}",
+            f"LAYERS = {plan.candidate.blocks}  # of an expert",
+        ],
+        definitions=[_DOMAIN_LINEAR, _MIXTURE, _EXPERT],
+        layers=[
+            "self.experts = nn.ModuleList(Expert() for _ in range(EXPERTS))",
+            "self.gate = DomainLinear(WIDTH, EXPERTS)",
+            *_TOWER,
+        ],
+        compute=[
+            f"e = {projected(plan, embedded(plan))}",
+            "experts = torch.stack([expert(e) for expert in self.experts], dim=1)",
+            "mixed = mixture(experts, self.gate(e, domain))",
+            "return self.head(torch.relu(self.tower(mixed, domain)), domain)",
+        ],
+    )
+
+
+def _ple(plan: Plan) -> Body:
+    own, shared = expert_counts(plan.candidate.experts)
+    levels = range(1, plan.candidate.blocks + 1)
+    layers: list[str] = []
+    compute = [f"e = {projected(plan, embedded(plan))}", "own = shared = e"]
+    for n in levels:
+        layers += [f"self.experts_{n} = Experts()", f"self.gate_{n} = DomainLinear(WIDTH, OWN + SHARED)"]
+        compute += [f"experts = self.experts_{n}(own, shared, domain)"]
+        mixed = f"mixture(experts, self.gate_{n}(own, domain))"
+        if n < len(levels):
+            layers.append(f"self.shared_gate_{n} = nn.Linear(WIDTH, OWN + SHARED)")
+            compute.append(f"own, shared = {mixed}, mixture(experts, self.shared_gate_{n}(shared))")
+        else:
+            compute.append(f"own = {mixed}")
+    return Body(
+        title=[
+            "PLE with experts and a tower per domain (Tang et al., RecSys 2020): on every level the gate of the row's",
+            "domain mixes the domain's own and the shared experts, then follows the domain's tower.",
+        ],
+        constants=[
+            *constant("DOMAINS", plan.statistics.domains),
+            f"OWN = {own}  # experts of a domain on each level",
+            f"SHARED = {shared}  # experts of all domains on each level",
+        ],
+        definitions=[_DOMAIN_LINEAR, _MIXTURE, _EXPERTS],
+        layers=[*layers, *_TOWER],
+        compute=[*compute, "return self.head(torch.relu(self.tower(own, domain)), domain)"],
+    )
+
+
+def _star(plan: Plan) -> Body:
+    return Body(
+        title=[
+            "STAR (arXiv 2101.11427): layers whose shared weights are multiplied by the domain's, and an auxiliary",
+            "network without domains, whose logit is added.",
+        ],
+        constants=[*constant("DOMAINS", plan.statistics.domains), f"LAYERS = {plan.candidate.blocks}"],
+        definitions=[_STAR],
+        layers=[
+            "self.layers = nn.ModuleList(Star(WIDTH) for _ in range(LAYERS))",
+            "self.head = Star(len(TASKS))",
+            "self.auxiliary = nn.Linear(WIDTH, WIDTH)",
+            "self.auxiliary_head = nn.Linear(WIDTH, len(TASKS))",
+        ],
+        compute=[
+            f"e = {projected(plan, embedded(plan))}",
+            "h = e",
+            "for layer in self.layers:",
+            "    h = torch.relu(layer(h, domain))",
+            "return self.head(h, domain) + self.auxiliary_head(torch.relu(self.auxiliary(e)))",
+        ],
+    )
+
+
+def _pepnet(plan: Plan) -> Body:
+    return Body(
+        title=[
+            "PEPNet (arXiv 2302.01115): gates of the row's domain and fields scale the embedded fields and the neurons",
+            "of every layer.",
+        ],
+        constants=[f"LAYERS = {plan.candidate.blocks}"],
+        definitions=[_GATE.format(hidden=plan.shapes["embedding.gate.hidden.weight"][1])],
+        layers=[
+            "self.embedding_gate = Gate()",
+            "self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))",
+            "self.gates = nn.ModuleList(Gate() for _ in range(LAYERS))",
+            "self.head = nn.Linear(WIDTH, len(TASKS))",
+        ],
+        compute=[
+            domain_embedding(plan),
+            f"e = {projected(plan, embedded(plan))}",
+            "h = e * self.embedding_gate(torch.cat([domain_embedding, e], dim=1))",
+            "source = torch.cat([domain_embedding, h], dim=1)",
+            "for layer, gate in zip(self.layers, self.gates, strict=True):",
+            "    h = torch.relu(layer(h)) * gate(source)",
+            "return self.head(h)",
+        ],
+    )

@@ -1,0 +1,70 @@
+"""The weights of a trained MMoE, PLE, STAR or PEPNet under the names of the generated model."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from autoctr.export.plan import Plan
+from autoctr.export.state import Named, dense_weights, embedding_state, finished, linear_state
+from autoctr.model.network import Network
+from autoctr.training.cohort import Weights
+
+
+def multidomain_state(plan: Plan, network: Network, weights: Weights) -> dict[str, Tensor]:
+    """The state of the generated model."""
+    own = {"mmoe": _mmoe, "ple": _ple, "star": _star, "pepnet": _pepnet}[plan.candidate.backbone]
+    return finished(embedding_state(plan, network, weights) | own(plan, dense_weights(network, weights)))
+
+
+def _mmoe(plan: Plan, dense: Named) -> dict[str, Tensor]:
+    state = linear_state(dense, "gate", "gate") | _tower(dense)
+    first = zip(dense["experts.1.weight"].split(plan.width, 1), dense["experts.1.bias"].split(plan.width), strict=True)
+    layers = [list(first)]
+    for n in range(2, plan.candidate.blocks + 1):
+        layers.append(list(zip(dense[f"experts.{n}.weight"], dense[f"experts.{n}.bias"], strict=True)))
+    for n, experts in enumerate(layers):
+        for number, (weight, bias) in enumerate(experts):
+            state[f"experts.{number}.layers.{n}.weight"] = weight.T
+            state[f"experts.{number}.layers.{n}.bias"] = bias
+    return state
+
+
+def _ple(plan: Plan, dense: Named) -> dict[str, Tensor]:
+    state = _tower(dense)
+    for n in range(1, plan.candidate.blocks + 1):
+        state |= linear_state(dense, f"level.{n}.own", f"experts_{n}.own")
+        state |= linear_state(dense, f"level.{n}.shared", f"experts_{n}.shared")
+        state |= linear_state(dense, f"level.{n}.gate", f"gate_{n}")
+        if n < plan.candidate.blocks:
+            state |= linear_state(dense, f"level.{n}.shared_gate", f"shared_gate_{n}")
+    return state
+
+
+def _tower(dense: Named) -> dict[str, Tensor]:
+    return linear_state(dense, "tower", "tower") | linear_state(dense, "head", "head")
+
+
+def _star(plan: Plan, dense: Named) -> dict[str, Tensor]:
+    state = linear_state(dense, "auxiliary.hidden", "auxiliary") | linear_state(
+        dense, "auxiliary.head", "auxiliary_head"
+    )
+    names = {f"layer.{n}": f"layers.{n - 1}" for n in range(1, plan.candidate.blocks + 1)} | {"head": "head"}
+    for source, target in names.items():
+        state |= linear_state(dense, source, target)
+        state[f"{target}.domain_weight"] = dense[f"{source}.domain.weight"].mT
+        state[f"{target}.domain_bias"] = dense[f"{source}.domain.bias"]
+    return state
+
+
+def _pepnet(plan: Plan, dense: Named) -> dict[str, Tensor]:
+    state = linear_state(dense, "head", "head") | _gate(dense, "embedding.gate", "embedding_gate")
+    for n in range(1, plan.candidate.blocks + 1):
+        state |= linear_state(dense, f"layer.{n}", f"layers.{n - 1}")
+        state |= _gate(dense, f"layer.{n}.gate", f"gates.{n - 1}")
+    return state
+
+
+def _gate(dense: Named, source: str, target: str) -> dict[str, Tensor]:
+    return linear_state(dense, f"{source}.hidden", f"{target}.hidden") | linear_state(
+        dense, f"{source}.scale", f"{target}.scale"
+    )

@@ -1,0 +1,564 @@
+"""E-CDCTR (arXiv 2408.16238) as a replay of days: three models, each refreshed at a period of its own.
+
+The tiny model learns from the rich source domain and leaves snapshots of its embeddings. The complete model has the
+target's network, reads the pooled snapshots and learns from the source domain's recent rows. The target's network
+starts from the complete model and is fine-tuned on the poor target domains day by day. Every day is scored before any
+model learns from it.
+
+The paper's periods are months, weeks and days; the defaults here are shorter, for logs of two weeks. Where the paper
+fine-tunes a new start on the past several days, here it sees all target days so far, in their order and in the batches
+that daily fine-tuning has seen them in. The replay covers all three splits, but ids and scales are those of the
+encoded data set, fitted on its training split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from autoctr.data.cache import Recipe, prepare
+from autoctr.data.dataset import SPLITS, Dataset, Rows
+from autoctr.data.schema import Schema
+from autoctr.data.statistics import Kind, Statistics
+from autoctr.errors import UserError
+from autoctr.model.architecture import parallel
+from autoctr.model.candidate import Candidate
+from autoctr.training.checkpoint import frozen_tables
+from autoctr.training.cohort import Cohort
+from autoctr.training.metrics import log_loss, score
+from autoctr.training.rows import ResidentRows
+from autoctr.training.snapshots import POOLINGS, SnapshotBank, TinyModel, passes, require_earlier
+
+MOST_DAYS = 1000
+# the tiny model's draws are not the target's
+TINY_SEED = 1 << 40
+# Above each limit a time counts a finer unit: days, then seconds, milli-, micro- and nanoseconds since 1970.
+_DAY_UNITS = ((10**8, 1), (10**11, 86_400), (10**14, 86_400_000), (10**17, 86_400_000_000))
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One way to follow the stream: the method, or the method without some of its parts."""
+
+    name: str
+    snapshots: bool = False
+    pretrained: bool = False
+    scratch: bool = False
+
+
+FULL, BASE = "E-CDCTR", "daily"
+VARIANTS = (
+    Variant(FULL, snapshots=True, pretrained=True),
+    Variant(BASE),
+    Variant("scratch", scratch=True),
+    Variant("no TPM", pretrained=True),
+    Variant("no CPM", snapshots=True),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Who learns from whom, and when.
+
+    Args:
+        source: the rich domain; None is the one with most training rows.
+        targets: the poor domains; none given are all others.
+        fields: categorical fields that the tiny model reads beside the domain; none given are the user and, of the
+            others, the one with the largest vocabulary.
+        warm_up: share of the days that is replayed before the first is scored.
+        target_days, cpm_days, tpm_days: days between two refreshes, and the days that a refresh of the two
+            pre-training models learns from.
+        window: snapshots that are pooled.
+        tpm_embedding: numbers per embedding row of the tiny model; 0 is as many as the target's.
+        epochs: passes over the rows of each refresh.
+        day_length: of a day, in the unit of the time stamps; 0 reads it off their size.
+        seeds: how many times everything is replayed. seed: the first of them; a seed gives weights and batch orders,
+            and all variants share it.
+    """
+
+    source: str | None = None
+    targets: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    warm_up: float = 0.4
+    target_days: int = 1
+    cpm_days: int = 3
+    tpm_days: int = 2
+    window: int = 4
+    pooling: Literal["attention", "mean", "last"] = "attention"
+    tpm_embedding: int = 0
+    epochs: int = 1
+    day_length: int = 0
+    seeds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.warm_up < 1:
+            raise UserError(f"the warm-up is {self.warm_up:g} of the days; it must be above 0 and below 1")
+        for name in ("target_days", "cpm_days", "tpm_days", "window", "epochs", "seeds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("tpm_embedding", "day_length", "seed"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be 0 or more")
+        if self.pooling not in POOLINGS:
+            raise UserError(f"unknown pooling {self.pooling!r}; legal are {', '.join(POOLINGS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DayScore:
+    """The target rows of one day, scored before training on them; days count from 1. None: one class only."""
+
+    day: int
+    rows: int
+    auc: float | None
+    wauc: float | None
+    logloss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One variant with one seed along the days.
+
+    ``forgetting`` is the mean over the days of the loss after the last update minus the lowest loss after any update
+    that has seen the day (Chaudhry et al., arXiv 1801.10112, in losses).
+    """
+
+    variant: str
+    seed: int
+    days: tuple[DayScore, ...]
+    forgetting: float
+
+    def mean(self, metric: str) -> float | None:
+        """``auc``, ``wauc`` or ``logloss`` over the days that have one, weighted by rows; or ``forgetting``."""
+        if metric == "forgetting":
+            return self.forgetting
+        usable = [(day.rows, getattr(day, metric)) for day in self.days if getattr(day, metric) is not None]
+        total = sum(rows for rows, _ in usable)
+        return sum(rows * value for rows, value in usable) / total if total else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What a replay found: every variant's curve for every seed, and facts about data and schedule, JSON-ready."""
+
+    facts: dict[str, Any]
+    curves: tuple[Curve, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"facts": self.facts, "curves": [dataclasses.asdict(curve) for curve in self.curves]}
+
+
+def plain_candidate(**changes: Any) -> Candidate:
+    """The network of target and complete model: DCN-v2, with batches that suit a day of a poor domain.
+
+    Weights are not averaged, because an average over 100 steps is many days old.
+
+    Raises:
+        UserError: for a value out of its range.
+    """
+    try:
+        return Candidate(wiring=parallel(2), averaging=0.0, batch=512).replace(**changes)
+    except ValueError as error:
+        raise UserError(str(error).replace("_", " ")) from error
+
+
+def stream(
+    recipe: Recipe,
+    schedule: Schedule,
+    candidate: Candidate,
+    *,
+    device: torch.device | str = "cpu",
+    cache: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> Replay:
+    """Replay a data set's days for every variant.
+
+    Args:
+        candidate: the network of target and complete model; its seed is replaced.
+        note: told what is going on.
+
+    Raises:
+        UserError: if the data or the schedule do not allow it, in one line.
+    """
+    _need_times(recipe.schema.timestamp is not None, recipe.name)
+    dataset, user = prepare(recipe, cache), user_input(recipe.schema)
+    return replay(dataset, schedule, candidate, user=user, device=device, note=note)
+
+
+def replay(
+    dataset: Dataset,
+    schedule: Schedule,
+    candidate: Candidate,
+    *,
+    user: str | None = None,
+    device: torch.device | str = "cpu",
+    note: Callable[[str], None] = lambda text: None,
+) -> Replay:
+    """As :func:`stream`, with the data set in hand; ``user`` is the field that carries the user."""
+    _need_times(dataset.train.time is not None, dataset.name)
+    statistics = dataset.statistics
+    source, targets = _domains(statistics, schedule)
+    log = DayLog(dataset, schedule.day_length)
+    plan = _Plan(
+        schedule, candidate, source, targets, basic_fields(statistics, user, schedule.fields), _warm_days(log, schedule)
+    )
+    _check_rows(log, plan, statistics)
+    curves: list[Curve] = []
+    for seed in range(schedule.seed, schedule.seed + schedule.seeds):
+        run = _Run(dataset, log, plan, seed, torch.device(device))
+        curves += run.curves(note)
+    counted = {name: int((log.rows.domain == number).sum()) for number, name in enumerate(statistics.domains)}
+    facts = {
+        "dataset": dataset.name,
+        "task": statistics.tasks[0],
+        "source": statistics.domains[source],
+        "targets": [statistics.domains[target] for target in targets],
+        "rows": counted,
+        "days": log.days,
+        "warm_days": plan.warm,
+        "encoded_to_day": log.encoded_to + 1,
+        "tpm_fields": list(plan.fields),
+        "schedule": dataclasses.asdict(schedule),
+    }
+    return Replay(facts, tuple(curves))
+
+
+class DayLog:
+    """The rows of all three splits in the order of time, by day; held in memory.
+
+    Attributes:
+        day: of every row, from 0. days: their number. encoded_to: last day with rows of the training split.
+    """
+
+    def __init__(self, dataset: Dataset, day_length: int = 0) -> None:
+        parts = [getattr(dataset, split) for split in SPLITS]
+        joined: dict[str, Any] = {
+            field.name: None
+            if getattr(parts[0], field.name) is None
+            else np.concatenate([getattr(part, field.name) for part in parts])
+            for field in dataclasses.fields(Rows)
+        }
+        times = joined["time"]
+        days = day_numbers(times, day_length)
+        self.encoded_to = int(days[: len(dataset.train)].max())
+        order = np.argsort(times, kind="stable")
+        self.rows, self.day = Rows(**joined).take(order), days[order]
+        self.days = int(self.day[-1]) + 1
+        if self.days > MOST_DAYS:
+            raise UserError(
+                f"the time stamps {times.min()} to {times.max()} span {self.days} days, at most {MOST_DAYS} are "
+                "replayed; give the length of a day in their unit with --day-length"
+            )
+
+    def numbers(self, domains: Sequence[int], first: int, last: int) -> npt.NDArray[np.int64]:
+        """Row numbers of some domains in the days ``first`` to ``last``, both included."""
+        start, stop = np.searchsorted(self.day, [first, last + 1])
+        inside: npt.NDArray[np.int64] = np.flatnonzero(np.isin(self.rows.domain[start:stop], domains)) + start
+        return inside
+
+
+def day_numbers(times: npt.NDArray[np.int64], length: int = 0) -> npt.NDArray[np.int64]:
+    """The day of every time, from 0, [N]. Days are counted back from the newest time, so that only the first is short.
+
+    Args:
+        length: of a day, in the unit of ``times``. 0: dates such as 20240131 are taken as such, and other numbers as
+            days, seconds, milli-, micro- or nanoseconds by their size.
+    """
+    newest = int(times.max())
+    if not length and int(times.min()) >= 19_000_101 and newest <= 21_001_231:
+        years, months, days = times // 10_000, times // 100 % 100, times % 100
+        first = ((years - 1970) * 12 + months - 1).astype("datetime64[M]").astype("datetime64[D]")
+        times, newest, length = first.astype(np.int64) + days, 0, 1
+    back = (times.max() - times) // (
+        length or next((unit for limit, unit in _DAY_UNITS if newest < limit), 86_400 * 10**9)
+    )
+    result: npt.NDArray[np.int64] = back.max() - back
+    return result
+
+
+def user_input(schema: Schema) -> str | None:
+    """The categorical input that carries the user, if there is one."""
+    return next((c.name for c in schema.inputs if c.raw == schema.user and c.kind is Kind.CATEGORICAL), None)
+
+
+def basic_fields(statistics: Statistics, user: str | None, chosen: Sequence[str] = ()) -> tuple[str, ...]:
+    """The fields of the tiny model beside the domain; see :class:`Schedule`.
+
+    Raises:
+        UserError: for a field that is not categorical, or where there is none.
+    """
+    sizes = {
+        field.name: field.size
+        for field in statistics.embedded
+        if field.kind is Kind.CATEGORICAL and field.name != statistics.domain_field
+    }
+    for name in chosen:
+        if name not in sizes:
+            raise UserError(f"TPM field {name!r} is not a categorical field; legal are {', '.join(sizes) or 'none'}")
+    if not sizes:
+        raise UserError("the data set has no categorical field beside the domain; the tiny model needs one")
+    if chosen:
+        return tuple(dict.fromkeys(chosen))
+    largest = sorted(sizes, key=lambda name: -sizes[name])
+    if user is None:
+        return tuple(largest[:2])
+    return (user, *[name for name in largest if name != user][:1])
+
+
+def initialised(pretrained: Cohort, tables: dict[str, Tensor], ramp: int) -> Cohort:
+    """A target network with the weights and embeddings of ``pretrained``; only normalisation starts anew."""
+    network = pretrained.network
+    return Cohort(
+        network.statistics,
+        network.candidates,
+        tables,
+        ramp=ramp,
+        dtype=network.dtype,
+        device=network.device,
+        start=pretrained,
+        fresh_norm=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """A schedule resolved against the data; ``warm`` is the number of days before the first scored one."""
+
+    schedule: Schedule
+    candidate: Candidate
+    source: int
+    targets: tuple[int, ...]
+    fields: tuple[str, ...]
+    warm: int
+
+
+def _due(day: int, period: int) -> bool:
+    return (day + 1) % period == 0
+
+
+class _Run:
+    """The replay with one seed: rows, snapshots and one learner per variant, all on the device."""
+
+    def __init__(self, dataset: Dataset, log: DayLog, plan: _Plan, seed: int, device: torch.device) -> None:
+        self.log, self.plan, self.seed, self.device = log, plan, seed, device
+        self.statistics, schedule = dataset.statistics, plan.schedule
+        self.frozen = {name: table.to(device) for name, table in frozen_tables(dataset).items()}
+        width = schedule.tpm_embedding or plan.candidate.embedding
+        self.bank = SnapshotBank(self.statistics, plan.fields, width, schedule.window, schedule.pooling, device)
+        self.tiny = TinyModel(
+            self.statistics, plan.fields, plan.candidate, embedding=width, seed=TINY_SEED + seed, device=device
+        )
+        self.ramp = len(log.numbers(plan.targets, 0, plan.warm - 1))
+        self.learners = [_Learner(self, variant) for variant in VARIANTS]
+        self._scored: dict[tuple[int, bool], ResidentRows] = {}
+
+    def curves(self, note: Callable[[str], None]) -> list[Curve]:
+        """Replay every day: score, then let everything that is due learn."""
+        scores: list[list[DayScore]] = [[] for _ in self.learners]
+        losses: list[dict[int, list[float]]] = [{} for _ in self.learners]
+        for day in range(self.log.days):
+            rows = len(self.log.numbers(self.plan.targets, day, day)) if day >= self.plan.warm else 0
+            for learner, scored, history in zip(self.learners, scores, losses, strict=True):
+                if rows:
+                    scored.append(learner.score(day))
+                    history[day] = []
+            note(f"seed {self.seed}  day {day + 1} of {self.log.days}  {rows:,} rows scored")
+            if _due(day, self.plan.schedule.tpm_days):
+                self._refresh_tiny(day)
+            for learner, history in zip(self.learners, losses, strict=True):
+                if learner.update(day):
+                    for earlier, values in history.items():
+                        values.append(learner.loss(earlier))
+        return [
+            Curve(learner.variant.name, self.seed, tuple(scored), forgetting(list(history.values())))
+            for learner, scored, history in zip(self.learners, scores, losses, strict=True)
+        ]
+
+    def _refresh_tiny(self, day: int) -> None:
+        numbers = self.log.numbers([self.plan.source], day - self.plan.schedule.tpm_days + 1, day)
+        if len(numbers):
+            rows = self.log.rows.take(numbers)
+            self.tiny.train(rows, self.orders("tiny", day))
+            self.bank.add(self.tiny.snapshot(rows, day + 1))
+
+    def orders(self, level: Literal["tiny", "complete", "target", "scratch"], day: int) -> list[int]:
+        """Numbers of the batch orders of a refresh, one per pass; no two refreshes share one."""
+        first = 4 * day + ("tiny", "complete", "target", "scratch").index(level)
+        return [first * self.plan.schedule.epochs + number for number in range(self.plan.schedule.epochs)]
+
+    def resident(self, numbers: npt.NDArray[np.int64], snapshots: bool) -> ResidentRows:
+        """Rows of the log on the device, with the snapshots that each of them may read."""
+        rows = self.log.rows.take(numbers)
+        if snapshots:
+            columns = self.bank.columns(rows, self.log.day[numbers])
+            rows = dataclasses.replace(rows, vectors=np.concatenate([rows.vectors, columns], 1))
+        return ResidentRows(rows, len(self.statistics.domains), dtype=torch.float32, device=self.device)
+
+    def scored(self, day: int, snapshots: bool) -> ResidentRows:
+        """The target rows of a day, kept for later measurements of what is forgotten."""
+        if (day, snapshots) not in self._scored:
+            self._scored[day, snapshots] = self.resident(self.log.numbers(self.plan.targets, day, day), snapshots)
+        return self._scored[day, snapshots]
+
+    def newest(self, numbers: npt.NDArray[np.int64]) -> int:
+        """Time of the newest of some rows, which are in the order of time."""
+        assert self.log.rows.time is not None
+        return int(self.log.rows.time[numbers[-1]])
+
+
+class _Learner:
+    """One variant along the days: its complete model if it has one, and its target network."""
+
+    def __init__(self, run: _Run, variant: Variant) -> None:
+        self.run, self.variant = run, variant
+        self.complete: Cohort | None = None
+        self.target: Cohort | None = None
+        self.learned = 0
+        self.latest = np.iinfo(np.int64).min
+
+    def update(self, day: int) -> bool:
+        """After ``day``: refresh what is due. Returns whether the target network changed."""
+        plan, schedule = self.run.plan, self.run.plan.schedule
+        restarted = self.variant.pretrained and _due(day, schedule.cpm_days) and self._restart(day)
+        if not restarted and not _due(day, schedule.target_days):
+            return False
+        if self.variant.scratch:
+            if day + schedule.target_days < plan.warm:
+                return False  # it will be made anew before the first scored day
+            self.target = self._fresh()
+            self._fine_tune(0, day, self.run.orders("scratch", day))
+            return True
+        if self.target is None:
+            if self.variant.pretrained:
+                return False
+            self.target = self._fresh()
+        while self.learned + schedule.target_days <= day + 1:
+            first, self.learned = self.learned, self.learned + schedule.target_days
+            self._fine_tune(first, self.learned - 1, self.run.orders("target", self.learned - 1))
+        return True
+
+    def _tables(self) -> dict[str, Tensor]:
+        return {**self.run.frozen, **(self.run.bank.tables if self.variant.snapshots else {})}
+
+    def _fresh(self) -> Cohort:
+        run = self.run
+        statistics = run.bank.widened(run.statistics) if self.variant.snapshots else run.statistics
+        candidate = run.plan.candidate.replace(seed=run.seed)
+        return Cohort(statistics, [candidate], self._tables(), ramp=run.ramp, device=run.device)
+
+    def _restart(self, day: int) -> bool:
+        """Train the complete model on the source's recent days, and start the target's network from it."""
+        run = self.run
+        numbers = run.log.numbers([run.plan.source], day - run.plan.schedule.cpm_days + 1, day)
+        if not len(numbers):
+            return False
+        self.complete = self.complete or self._fresh()
+        self._learn(self.complete, numbers, run.orders("complete", day))
+        self.target = initialised(self.complete, self._tables(), run.ramp)
+        self.learned = 0
+        return True
+
+    def _fine_tune(self, first: int, last: int, orders: list[int]) -> None:
+        assert self.target is not None
+        numbers = self.run.log.numbers(self.run.plan.targets, first, last)
+        if len(numbers):
+            self._learn(self.target, numbers, orders)
+
+    def _learn(self, cohort: Cohort, numbers: npt.NDArray[np.int64], orders: list[int]) -> None:
+        rows = self.run.resident(numbers, self.variant.snapshots)
+        self.run.bank.attach(cohort)
+        passes(cohort, rows, self.run.seed, orders)
+        self.latest = max(self.latest, self.run.newest(numbers))
+
+    def _logits(self, rows: ResidentRows) -> Tensor:
+        assert self.target is not None
+        self.run.bank.attach(self.target)
+        return self.target.logits(rows)[0, :, 0]
+
+    def score(self, day: int) -> DayScore:
+        """Metrics of a day's target rows, none of which anything has learned from."""
+        rows, log = self.run.scored(day, self.variant.snapshots), self.run.log
+        assert log.rows.time is not None
+        oldest = int(log.rows.time[log.numbers(self.run.plan.targets, day, day)[0]])
+        require_earlier(f"the target network of {self.variant.name}", self.latest, oldest)
+        scores = score(self._logits(rows), rows.labels[:, 0], rows.domain, self.run.statistics.domains, None)
+        if not math.isfinite(scores.logloss):
+            raise UserError(
+                f"the scores of {self.variant.name} are no longer numbers on day {day + 1}; lower the learning rate"
+            )
+        return DayScore(day + 1, len(rows), scores.auc, scores.wauc, scores.logloss)
+
+    def loss(self, day: int) -> float:
+        """Log-loss of a past day's target rows now."""
+        rows = self.run.scored(day, self.variant.snapshots)
+        return float(log_loss(self._logits(rows), rows.labels[:, 0]))
+
+
+def forgetting(losses: Sequence[Sequence[float]]) -> float:
+    """Per day its losses after each update that has seen it: the mean of last minus lowest."""
+    gaps = [values[-1] - min(values) for values in losses if values]
+    return sum(gaps) / len(gaps) if gaps else 0.0
+
+
+def _need_times(present: bool, name: str) -> None:
+    if not present:
+        raise UserError(
+            f"{name} has no time stamps, and a stream is replayed by them; name the column of times in the schema "
+            "with timestamp: COLUMN"
+        )
+
+
+def _domains(statistics: Statistics, schedule: Schedule) -> tuple[int, tuple[int, ...]]:
+    """Numbers of the source domain and of the target domains."""
+    names, rows = statistics.domains, statistics.domain_rows
+    legal = ", ".join(names)
+    if len(names) < 2:
+        raise UserError(f"the data set has one domain only ({legal}); a stream needs a source and a target domain")
+    for name in (schedule.source, *schedule.targets):
+        if name is not None and name not in names:
+            raise UserError(f"there is no domain {name!r}; legal are {legal}")
+    source = rows.index(max(rows)) if schedule.source is None else names.index(schedule.source)
+    if names[source] in schedule.targets:
+        raise UserError(f"domain {names[source]} is both the source and a target; choose other targets of {legal}")
+    targets = schedule.targets or tuple(name for name in names if name != names[source])
+    return source, tuple(dict.fromkeys(names.index(name) for name in targets))
+
+
+def _warm_days(log: DayLog, schedule: Schedule) -> int:
+    warm = math.ceil(schedule.warm_up * log.days - 1e-9)
+    if warm >= log.days:
+        raise UserError(
+            f"the log has {log.days} days and the warm-up takes {warm}, which leaves no day to score; lower --warm-up"
+        )
+    longest = max(schedule.target_days, schedule.cpm_days, schedule.tpm_days)
+    if warm < longest:
+        raise UserError(
+            f"the warm-up has {warm} of {log.days} days, fewer than the {longest} between two refreshes; raise "
+            "--warm-up or shorten --target-days, --cpm-days and --tpm-days"
+        )
+    return warm
+
+
+def _check_rows(log: DayLog, plan: _Plan, statistics: Statistics) -> None:
+    """Every model must have learned from something by the end of the warm-up, and some day must have rows to score."""
+    schedule = plan.schedule
+    targets = ", ".join(statistics.domains[target] for target in plan.targets)
+    for who, domains, period in (
+        (f"source {statistics.domains[plan.source]}", (plan.source,), schedule.cpm_days),
+        (f"source {statistics.domains[plan.source]}", (plan.source,), schedule.tpm_days),
+        (f"targets {targets}", plan.targets, schedule.target_days),
+    ):
+        last = plan.warm // period * period
+        if not len(log.numbers(domains, 0, last - 1)):
+            raise UserError(f"no rows of the {who} in the first {last} days; choose other domains or raise --warm-up")
+    if not len(log.numbers(plan.targets, plan.warm, log.days - 1)):
+        raise UserError(f"no rows of the targets {targets} after the warm-up of {plan.warm} days; lower --warm-up")

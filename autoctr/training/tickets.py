@@ -1,0 +1,186 @@
+"""Finding lottery tickets: train, prune the smallest weights, rewind to θ_k, round after round.
+
+LT4REC (arXiv 2008.09872) prunes per task, here also per domain; rewinding to an early step k instead of the fresh
+weights is arXiv 1903.01611. All units and the joint training that follows start from one and the same θ_k. A rewind
+restores weights, embeddings and normalisation, and starts the optimiser's moments anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from autoctr.data.dataset import Dataset
+from autoctr.model.candidate import Candidate
+from autoctr.model.tickets import overlap, prune, round_rate
+from autoctr.training.checkpoint import frozen_tables
+from autoctr.training.cohort import Cohort, Weights
+from autoctr.training.fit import OutOfTime, Splits, ramp_rows
+from autoctr.training.metrics import log_loss
+from autoctr.training.rows import ResidentRows
+
+STEPS_PER_PASS = 50
+SMALLEST_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Tickets:
+    """Masks of one candidate.
+
+    ``start`` is θ_k. ``masks`` [1, U, M]. ``kept`` is each unit's share of survivors, ``overlap`` the mean Jaccard
+    index of two units (None for a single unit), ``rows`` what was visited.
+    """
+
+    start: Cohort
+    masks: Tensor
+    kept: tuple[float, ...]
+    overlap: float | None
+    rows: int
+
+
+def fresh(
+    candidate: Candidate,
+    dataset: Dataset,
+    device: torch.device | str,
+    start: Cohort | None,
+    masks: Tensor | None = None,
+) -> Cohort:
+    """A cohort of one at ``start``'s weights (or its own fresh ones), with fresh moments."""
+    ramp = ramp_rows(len(dataset.train))
+    return Cohort(
+        dataset.statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device, start=start, masks=masks
+    )
+
+
+def train_rows(
+    cohort: Cohort,
+    rows: ResidentRows,
+    count: int,
+    *,
+    seed: int,
+    batch: int,
+    chosen: Tensor | None = None,
+    task: int | None = None,
+    deadline: float = math.inf,
+) -> None:
+    """Train on at least ``count`` of the ``chosen`` rows, pass after pass.
+
+    Raises:
+        OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+    """
+    alternating = cohort.network.candidates[0].order == "alternating"
+    target, epoch = cohort.rows + count, 0
+    while cohort.rows < target:
+        before = cohort.rows
+        for piece in rows.batches(seed, epoch, batch, chosen, alternating=alternating):
+            if cohort.rows >= target:
+                return
+            if time.monotonic() > deadline:
+                raise OutOfTime
+            cohort.step(piece, task=task)
+        if cohort.rows == before:
+            return
+        epoch += 1
+
+
+def find_tickets(
+    candidate: Candidate,
+    splits: Splits,
+    dataset: Dataset,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+    start: Cohort | None = None,
+    deadline: float = math.inf,
+) -> Tickets:
+    """Train to θ_k, then prune each unit in rounds on its own rows (a domain's rows, or a task's label).
+
+    A unit with few rows takes smaller batches, so that a pass over them has about 50 steps.
+
+    Args:
+        start: whose weights are θ_0; None = fresh ones.
+
+    Raises:
+        OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+    """
+    train = splits.train
+    plain = candidate.replace(averaging=0.0)
+    theta = fresh(plain, dataset, device, start)
+    rewind = round(candidate.rewind * len(train))
+    train_rows(theta, train, rewind, seed=seed, batch=candidate.batch, deadline=deadline)
+    visited = theta.rows
+    network = theta.network
+    maskable, units = network.maskable, network.units
+    sizes = [weight.size for weight in maskable.weights.values()]
+    layers = sizes if candidate.ticket_ranking == "layer" else None
+    rate = round_rate(candidate.keep_rate, candidate.ticket_rounds)
+    masks = torch.ones(units, maskable.size, dtype=torch.bool, device=network.device)
+    for unit in range(units):
+        chosen = train.domain == unit if candidate.ticket_unit == "domain" else None
+        task = unit if candidate.ticket_unit == "task" else None
+        own = len(train) if chosen is None else int(chosen.sum())
+        if not own:
+            continue
+        batch = min(candidate.batch, max(SMALLEST_BATCH, own // STEPS_PER_PASS))
+        for _ in range(candidate.ticket_rounds):
+            cohort = fresh(plain, dataset, device, theta, masks[None])
+            count = math.ceil(candidate.ticket_epochs * own)
+            train_rows(cohort, train, count, seed=seed, batch=batch, chosen=chosen, task=task, deadline=deadline)
+            visited += cohort.rows
+            views = cohort.network.layout.views(cohort.flat)
+            weights = torch.cat([views[name][0].flatten() for name in maskable.weights])
+            masks[unit] = prune(weights, masks[unit], rate, layers)
+    kept = tuple((masks.sum(1) / max(maskable.size, 1)).tolist())
+    shared = None
+    if units > 1:
+        pairs = overlap(masks)
+        shared = float((pairs.sum() - pairs.diagonal().sum()) / (units * (units - 1)))
+    return Tickets(theta, masks[None], kept, shared, visited)
+
+
+def error_barrier(
+    start: Cohort,
+    splits: Splits,
+    dataset: Dataset,
+    *,
+    seeds: tuple[int, int],
+    epochs: float,
+    masks: Tensor | None = None,
+    points: int = 11,
+) -> float:
+    """How far θ_k is from being stable: two trainings that differ in their data order only, and the line between them.
+
+    max over t of loss((1 - t) w_1 + t w_2) - ((1 - t) loss(w_1) + t loss(w_2)), at least 0, of validation log-loss.
+    Near 0 the two runs end in one basin, and a ticket found in one fits the other (arXiv 1912.05671).
+
+    Args:
+        start: θ_k. seeds: of the two data orders. epochs: passes of each training. points: values of t.
+    """
+    network = start.network
+    candidate = network.candidates[0].replace(averaging=0.0)
+    ends = []
+    for seed in seeds:
+        cohort = fresh(candidate, dataset, network.device, start, masks)
+        count = math.ceil(epochs * len(splits.train))
+        train_rows(cohort, splits.train, count, seed=seed, batch=candidate.batch)
+        ends.append(cohort)
+    first, second = (cohort.weights() for cohort in ends)
+
+    def loss(t: float) -> float:
+        between = Weights(
+            torch.lerp(first.flat, second.flat, t),
+            torch.lerp(first.table, second.table, t),
+            torch.lerp(first.running, second.running, t),
+            first.architecture,
+            first.progress,
+            first.masks,
+        )
+        return float(log_loss(ends[0].logits(splits.valid, between)[0], splits.valid.labels))
+
+    steps = [point / (points - 1) for point in range(points)]
+    losses = [loss(t) for t in steps]
+    return max(0.0, *(value - (1 - t) * losses[0] - t * losses[-1] for t, value in zip(steps, losses, strict=True)))
