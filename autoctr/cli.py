@@ -319,7 +319,7 @@ def compare(models: str | None, markdown: bool, **arguments: Any) -> None:
 @click.option("--snapshots", "window", type=int, default=4, show_default=True, help="Snapshots pooled per row.")
 @click.option("--pooling", default="attention", show_default=True, help="attention, mean or last.")
 @click.option("--day-length", type=int, default=0, help="In the time stamps' unit.  [default: read off their size]")
-@click.option("--epochs", type=int, default=1, show_default=True, help="Passes over the rows of each refresh.")
+@click.option("--epochs", type=int, default=2, show_default=True, help="Passes over the rows of each refresh.")
 @click.option("--batch", type=int, default=512, show_default=True, help="Rows per step.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Adam step size.")
 @click.option("--norm", type=click.Choice(["none", "batch"]), default="none", show_default=True)
@@ -351,6 +351,49 @@ def stream(as_json: bool, device: str, **arguments: Any) -> None:
         found = run(recipe, schedule, candidate, device=where, note=note)
         printing.close()
     click.echo(json.dumps(found.to_dict(), indent=1) if as_json else replay_text(found))
+
+
+@cli.command()
+@_data_options
+@click.option("--rewind", default="0,0.1,0.5,1", show_default=True, help="Values of k, in passes over the rows.")
+@click.option("--keep", type=float, default=0.2, show_default=True, help="Share of the deep weights that survives.")
+@click.option("--rounds", type=int, default=4, show_default=True, help="Prunings, each followed by a rewind.")
+@click.option("--unit", default="domain", show_default=True, help="A mask per domain, task or network.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="How many times everything is trained.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Most passes of a final fit.")
+@click.option("--barrier", type=float, help="Measure the error barrier between two trainings of this many passes.")
+@click.option("--metric", default="wauc", show_default=True, help="wauc, auc or logloss of the first label.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def tickets(rewind: str, device: str, **arguments: Any) -> None:
+    """Train lottery tickets rewound to several steps k, beside the same masks on fresh weights."""
+    from autoctr.model.architecture import FIXED
+    from autoctr.model.candidate import Candidate
+    from autoctr.search.rewinding import rewinding, rewinding_text
+    from autoctr.search.run import find_device
+    from autoctr.training.metrics import METRICS
+
+    taken = {name: arguments.pop(name) for name in ("keep", "rounds", "unit", "seeds", "epochs", "barrier", "metric")}
+    if taken["metric"] not in METRICS:
+        raise UserError(f"unknown metric {taken['metric']!r}; legal are {', '.join(METRICS)}")
+    try:
+        values = [float(value) for value in rewind.split(",")]
+        candidate = Candidate(
+            keep_rate=taken["keep"], ticket_rounds=taken["rounds"], ticket_unit=taken["unit"], epochs=taken["epochs"]
+        )
+    except ValueError as error:
+        raise UserError(f"{error}; see: autoctr tickets --help") from error
+    result = rewinding(
+        _load(None, arguments),
+        candidate.replace(wiring=FIXED[candidate.architecture](candidate.blocks)),
+        values,
+        seeds=taken["seeds"],
+        metric=taken["metric"],
+        barrier_epochs=taken["barrier"],
+        device=find_device(device),
+        on_line=click.echo,
+    )
+    click.echo()
+    click.echo(rewinding_text(result))
 
 
 @cli.command()

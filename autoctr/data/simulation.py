@@ -1,12 +1,12 @@
 """Theme data from a planted click model: the raw files of Tianchi 9716, and the best AUC to be had on them.
 
 The planted score of user u and item i in theme d, from latent vectors z_u and y_i that can be read off the
-written 128-number vectors by a rotation::
+written 128-number vectors by a rotation of each of their 4 pieces::
 
     x   = alive_d * [z_u, y_i]                                  theme d hears only its alive inputs
     s_d = scale_d (sum_k c_k x_k x_(F+k)  +  relu(x (W + A_d B_d) + b) v)
 
-so products, per-theme low-rank adaptation and inputs that are noise in some themes each carry part of the
+so products, per-theme low-rank adaptation and pieces that are noise in some themes each carry part of the
 signal. User u makes n_u clicks in each theme it visits, and its set S of clicked items has P(S) proportional
 to ``exp(sum of s_d(u, i) over S)``: independent clicks with odds exp(s), given their number. The number is
 itself readable from the user's vector, hence no ranker is asked for something it could not know.
@@ -33,11 +33,12 @@ TRUTHS = ("full", "additive", "shared")
 TRUTH_FILE = "truth.npz"
 
 WIDTH = 128
+PIECES = 4  # of a vector, equally wide, each with its share of the factors
 FACTORS = 12
 UNITS = 16
 USERS_BLOCK = 256
 RANKS = (2, 3, 0, 1, 4, 2, 1, 0, 3, 1)  # of A_d B_d, one per theme, the largest theme first
-NOISY = (1, 3, 4, 6, 8)  # themes that hear a third of their inputs only
+NOISY = (1, 3, 4, 6, 8)  # themes that hear one piece only of the users' and the items' vectors
 DECAY = 0.72  # each theme's rows as a share of the next larger one's
 
 # Set by trial so that each part is worth one to three points of WAUC to a network fitted on 90,000 rows.
@@ -278,13 +279,27 @@ def _negatives_per_click() -> float:
     return float(np.log(0.5 / 0.2) / 0.3) - 0.5 / _CLICKS
 
 
+def piece_of_factors() -> Integers:
+    """The piece of the written vector that each factor can be read off, [F]."""
+    return np.repeat(np.arange(PIECES), FACTORS // PIECES)
+
+
 def _vectors(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Latent vectors and, last, the activity, [count, F + 1]; and the vectors to write, [count, 128]."""
-    signal = FACTORS + 1
+    """Latent vectors and, last, the activity, [count, F + 1]; and the vectors to write, [count, 128].
+
+    Every piece is a rotation of its factors, in the first piece of the activity too, and of directions that mean
+    nothing.
+    """
+    signal, width = FACTORS + 1, WIDTH // PIECES
     latent = np.concatenate(
         [rng.standard_normal((count, signal)), _NOISE * rng.standard_normal((count, WIDTH - signal))], axis=1
     )
-    rotation = np.linalg.qr(rng.standard_normal((WIDTH, WIDTH)))[0]
+    pieces = np.append(piece_of_factors(), 0)
+    pieces = np.append(pieces, np.repeat(np.arange(PIECES), width - np.bincount(pieces)))
+    rotation = np.zeros((WIDTH, WIDTH))
+    for piece in range(PIECES):
+        columns = slice(piece * width, (piece + 1) * width)
+        rotation[pieces == piece, columns] = np.linalg.qr(rng.standard_normal((width, width)))[0]
     vectors = np.round(latent @ rotation, 3)
     return vectors @ rotation[:signal].T, vectors
 
@@ -305,10 +320,9 @@ def _model(variant: str, rng: np.random.Generator) -> dict[str, Any]:
     down = rng.standard_normal((themes, inputs, rank))
     up = rng.standard_normal((themes, rank, UNITS))
     alive = np.ones((themes, inputs), dtype=np.bool_)
-    for theme in range(themes):
-        off = rng.permutation(FACTORS)[: 2 * FACTORS // 3]
-        if theme in NOISY:
-            alive[theme, off] = alive[theme, FACTORS + off] = False
+    heard = rng.permutation(PIECES)
+    for turn, theme in enumerate(NOISY):
+        alive[theme] = np.tile(piece_of_factors() == heard[turn % PIECES], 2)
     ranks = np.array(RANKS, dtype=np.int64)
     if variant == "additive":
         products = np.zeros_like(products)

@@ -42,7 +42,7 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
             "rows": {split: len(getattr(dataset, split)) for split in SPLITS},
         },
         "parameters": {"dense": sum(state[name].numel() for name in trained) - embedding, "embedding": embedding},
-        "multiply_adds": _multiply_adds(plan),
+        "multiply_adds": multiply_adds(plan.candidate, plan.statistics),
         "versions": {
             "autoctr": _version("autoctr"),
             "python": platform.python_version(),
@@ -52,13 +52,6 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
         },
         "files": {name: _digest(folder / name) for name in FILES},
     }
-
-
-def _multiply_adds(plan: Plan) -> int:
-    if plan.candidate.backbone == "fusion":
-        return multiply_adds(plan.candidate, plan.statistics)
-    backbone: Any = BACKBONES[plan.candidate.backbone]
-    return int(backbone.multiply_adds(plan.candidate, plan.statistics))
 
 
 def _version(package: str) -> str:

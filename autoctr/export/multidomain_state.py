@@ -18,14 +18,15 @@ def multidomain_state(plan: Plan, network: Network, weights: Weights) -> dict[st
 
 def _mmoe(plan: Plan, dense: Named) -> dict[str, Tensor]:
     state = linear_state(dense, "gate", "gate") | _tower(dense)
-    first = zip(dense["experts.1.weight"].split(plan.width, 1), dense["experts.1.bias"].split(plan.width), strict=True)
-    layers = [list(first)]
-    for n in range(2, plan.candidate.blocks + 1):
-        layers.append(list(zip(dense[f"experts.{n}.weight"], dense[f"experts.{n}.bias"], strict=True)))
-    for n, experts in enumerate(layers):
-        for number, (weight, bias) in enumerate(experts):
-            state[f"experts.{number}.layers.{n}.weight"] = weight.T
-            state[f"experts.{number}.layers.{n}.bias"] = bias
+    count = plan.candidate.experts
+    for n in range(1, plan.candidate.blocks + 1):
+        weight, bias = dense[f"experts.{n}.weight"], dense[f"experts.{n}.bias"]
+        wide = n == 1  # all experts side by side
+        weights = weight.chunk(count, 1) if wide else weight.unbind()
+        biases = bias.chunk(count) if wide else bias.unbind()
+        for expert in range(count):
+            state[f"experts.{expert}.layers.{n - 1}.weight"] = weights[expert].T
+            state[f"experts.{expert}.layers.{n - 1}.bias"] = biases[expert]
     return state
 
 

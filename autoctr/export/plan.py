@@ -16,7 +16,8 @@ class Plan:
     """Fields and sizes of the generated model.
 
     ``tables`` are the rows of every side table of frozen vectors, ``widths`` the numbers of every field in x0's order,
-    ``width`` the neurons of every layer, ``shapes`` those of the searched network's dense weights. ``reads_domain`` tells whether the network needs the number of a row's domain.
+    ``width`` the neurons of every layer. ``shapes`` are those of the searched network's dense weights. ``reads_domain``
+    tells whether the network needs the number of a row's domain.
     """
 
     statistics: Statistics

@@ -69,6 +69,9 @@ class Candidate:
         warm_start: passes over the rows of the richer domains before all domains train; 0 = off.
         warm_share: share of the domains, by rows, that count as rich.
     Training
+        task_space: how labels after the first are learned: on ``all`` rows, on the rows whose first label is 1
+            (``clicked``: a conversion's chance given a click), or over all rows as the product with the first one's
+            chance (``esmm``, arXiv 1804.07931).
         order: ``mixed`` batches of all domains, or ``alternating`` ones of a single domain each.
         learning_rate: Adam step size of dense weights; embedding_rate multiplies it for embedding rows.
         weight_decay: decoupled, dense weights. embedding_l2: added to the gradient of the rows a batch touches.
@@ -115,6 +118,7 @@ class Candidate:
     rewind: float = 0.0
     warm_start: float = 0.0
     warm_share: float = 0.5
+    task_space: Literal["all", "clicked", "esmm"] = "all"
     order: Literal["mixed", "alternating"] = "mixed"
     learning_rate: float = 1e-3
     embedding_rate: float = 1.0
@@ -149,6 +153,12 @@ class Candidate:
         if self.sparsity_epsilon >= (self.sparsity_beta if self.sparsity_form == "fusion" else 1):
             raise ValueError(
                 f"sparsity_epsilon is {self.sparsity_epsilon:g}, which closes every neuron; use less than sparsity_beta"
+            )
+        passes = self.ticket_rounds * self.ticket_epochs
+        if self.keep_rate < 1 and passes > self.epochs:
+            raise ValueError(
+                f"{self.ticket_rounds} ticket_rounds of {self.ticket_epochs:g} ticket_epochs need {passes:g} passes, "
+                f"more than epochs {self.epochs} allows; use fewer rounds"
             )
         if self.ticket_unit == "task" and self.keep_rate < 1 and self.norm == "batch":
             raise ValueError("ticket_unit is 'task', which needs norm 'none': tasks would share running statistics")

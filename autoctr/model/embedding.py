@@ -15,6 +15,7 @@ from autoctr.data.statistics import Field, Kind, Statistics
 from autoctr.model.parameters import Layout, Views, named_generator, normal, uniform
 
 DEVIATION = 0.01
+PIECE = 32
 
 
 def initial_table(statistics: Statistics, embedding: int, seeds: Sequence[int]) -> Tensor:
@@ -88,7 +89,8 @@ class FeatureEmbedding:
     as it is (frozen), or as the pool of its snapshots.
 
     Attributes:
-        widths: numbers of each field in x0, in its order. names: of the fields, in the same order.
+        widths: numbers of each field in x0, in its order. names: of the fields, in the same order. A frozen vector
+            counts as pieces of 32 numbers, each a field of its own to whoever prunes the input.
     """
 
     def __init__(self, statistics: Statistics, embedding: int, tables: Mapping[str, Tensor]) -> None:
@@ -117,11 +119,16 @@ class FeatureEmbedding:
             if isinstance(field, SnapshotField):
                 self.pools[column] = SnapshotPool(field, *slots[field.of], embedding)
         self.widths = [embedding] * (len(singles) + len(self.lists) + self.scaled)
-        self.widths += [field.width for field in statistics.vectors]
+        pieces = [
+            (f"{field.name}[{start}:{min(start + PIECE, field.width)}]", min(PIECE, field.width - start))
+            for field in statistics.vectors
+            for start in range(0, field.width, PIECE)
+        ]
+        self.widths += [width for _, width in pieces]
         self.width = sum(self.widths)
         pooled = [field.name for field in statistics.embedded if field.kind is Kind.MULTI]
-        others = [field.name for field in (*statistics.scaled, *statistics.vectors)]
-        self.names = [*single_names, *pooled, *others]
+        scaled = [field.name for field in statistics.scaled]
+        self.names = [*single_names, *pooled, *scaled, *(name for name, _ in pieces)]
 
     def declare(self, layout: Layout) -> None:
         """One vector [E] per scaled numeric field, and what pools need."""

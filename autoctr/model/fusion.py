@@ -19,7 +19,7 @@ from autoctr.model.components import CROSS, token_width
 from autoctr.model.gates import straight_through
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.lora import Adapters, declare_lora
-from autoctr.model.network import Inputs, Network, Pass, projection_cost
+from autoctr.model.network import Inputs, Network, Pass, field_widths, projection_cost
 from autoctr.model.norm import BatchNorm
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout, Views, constant, zeros
@@ -168,8 +168,8 @@ class FusionNetwork(Network):
         assert candidate.wiring is not None
         total, width = projection_cost(candidate, statistics)
         if candidate.sparsity > 0 and candidate.input_pruner:
-            fields = statistics.embedded, statistics.scaled, statistics.vectors
-            total += candidate.embedding * sum(map(len, fields)) + (total // width if candidate.width else width)
+            fields = field_widths(candidate, statistics)
+            total += candidate.embedding * len(fields) + sum(fields)
         live, names = candidate.wiring.live(), producers(candidate.blocks)
         rank = max(ranks(candidate, statistics.domain_rows))
         for position in range(1, len(names) + 1):

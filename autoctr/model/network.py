@@ -20,10 +20,11 @@ from autoctr.model.embedding import FeatureEmbedding
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.parameters import Layout, Views
 from autoctr.model.segments import Segments
+from autoctr.model.tasks import entire_space
 
 SHAPE_FIELDS = (
     "backbone", "experts", "embedding", "width", "blocks", "cross", "norm", "sparsity_form", "pruner_input",
-    "input_pruner", "learned", "ticket_unit", "batch", "order",
+    "input_pruner", "learned", "ticket_unit", "batch", "order", "task_space",
 )  # fmt: skip
 
 
@@ -197,11 +198,19 @@ class Network(abc.ABC):
         inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed)
         x = self.select(weights, x, inputs)
         inputs.x0 = linear(weights, "projection", x) if self.projected else x
-        return self.body(weights, inputs)
+        result = self.body(weights, inputs)
+        if self.candidates[0].task_space == "esmm":
+            result.logits = entire_space(result.logits)
+        return result
+
+
+def field_widths(candidate: Candidate, statistics: Statistics) -> list[int]:
+    """Numbers of every field in x0 before the projection."""
+    tables = {field.name: torch.empty(0, field.width) for field in statistics.vectors}
+    return FeatureEmbedding(statistics, candidate.embedding, tables).widths
 
 
 def projection_cost(candidate: Candidate, statistics: Statistics) -> tuple[int, int]:
     """Multiply-adds of the projection per row, and the width behind it."""
-    tables = {field.name: torch.empty(0, field.width) for field in statistics.vectors}
-    inputs = FeatureEmbedding(statistics, candidate.embedding, tables).width
+    inputs = sum(field_widths(candidate, statistics))
     return inputs * candidate.width, candidate.width or inputs

@@ -152,6 +152,13 @@ def _check_scorable(dataset: Dataset, metric: str) -> None:
 
 def _check_methods(space: Space, dataset: Dataset) -> None:
     """Whether the data have what the space's methods need."""
+    if len(dataset.statistics.tasks) == 1:
+        used = [name for name in ("task_space", "ticket_unit") if space.can_take(name, ("clicked", "esmm", "task"))]
+        if used:
+            raise UserError(
+                f"space {space.name} sets {', '.join(used)} for several labels, but {dataset.name} has one; name "
+                "further labels, such as a conversion, in the schema, or leave the field out"
+            )
     methods = {"warm_start": 0, "rank": 0, "rank_divisor": 0, "sparsity": 0}
     if len(dataset.statistics.domains) == 1:
         used = [name for name, off in methods.items() if space.switches_on(name, off)]

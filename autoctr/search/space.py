@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,13 @@ class Space:
         """The candidate with the given values of the varied fields."""
         return self.base().replace(**values)
 
+    def can_take(self, name: str, values: Sequence[Value]) -> bool:
+        """Whether some candidate of the space has one of ``values`` in the field."""
+        part = self.vary.get(name)
+        if part is None:
+            return self.fix.get(name) in values
+        return any(part.contains(value) for value in values)
+
     def switches_on(self, name: str, off: Value) -> bool:
         """Whether some candidate of the space has another value of the field than ``off``."""
         part = self.vary.get(name)
@@ -167,7 +175,14 @@ class _Reader:
         if not vary:
             raise self.fail(root, "nothing varies; put at least one field under vary")
         description = self.text("description", sections["description"][1]) if "description" in sections else ""
-        return Space(self.path.stem, description, fix, vary)
+        space = Space(self.path.stem, description, fix, vary)
+        try:
+            space.base()
+        except ValueError as error:
+            raise self.fail(
+                sections.get("fix", (root, root))[0], f"the fixed fields do not go together: {error}"
+            ) from None
+        return space
 
     def parent(self, node: yaml.Node) -> Space:
         """The space that this one extends: a shipped one, or a file beside this one."""

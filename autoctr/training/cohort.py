@@ -15,6 +15,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
 from autoctr.model.network import Batch
 from autoctr.model.parameters import transfer
+from autoctr.model.tasks import counted_rows
 from autoctr.model.tickets import movable
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
@@ -167,7 +168,13 @@ class Cohort:
         logits = result.logits[:, :, learnt]
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
             logits, batch.labels[:, learnt].expand_as(logits), reduction="none"
-        ).mean((1, 2))
+        )
+        counted = counted_rows(self.network.candidates[0].task_space, batch.labels)
+        if counted is None:
+            losses = losses.mean((1, 2))
+        else:
+            counted = counted[:, learnt]
+            losses = ((losses * counted).sum(1) / counted.sum(0).clamp(min=1)).mean(1)
         if result.penalty is not None:
             losses = losses + result.penalty
         leaves = [flat, values] if architecture is None else [flat, values, architecture]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from autoctr.data.dataset import Dataset
+from autoctr.model.tasks import counted_rows
 from autoctr.training.cohort import Cohort, Weights
 from autoctr.training.metrics import Scores, score
 from autoctr.training.rows import ResidentRows
@@ -61,10 +62,22 @@ def ramp_rows(train_rows: int) -> int:
 def score_members(
     cohort: Cohort, rows: ResidentRows, dataset: Dataset, task: int = 0, weights: Weights | None = None
 ) -> list[Scores]:
-    """Metrics of every member on ``rows`` for one task, by the cohort's present weights unless others are given."""
-    logits = cohort.logits(rows, weights)
-    names = dataset.statistics.domains
-    return [score(member[:, task], rows.labels[:, task], rows.domain, names, rows.user) for member in logits]
+    """Metrics of every member on ``rows`` for one task, by the cohort's present weights unless others are given.
+
+    A task that is learned on clicked rows alone is scored on them alone.
+    """
+    logits, labels, domain, user = (
+        cohort.logits(rows, weights)[:, :, task],
+        rows.labels[:, task],
+        rows.domain,
+        rows.user,
+    )
+    counted = counted_rows(cohort.network.candidates[0].task_space, rows.labels)
+    if counted is not None:
+        chosen = counted[:, task] > 0
+        logits, labels, domain = logits[:, chosen], labels[chosen], domain[chosen]
+        user = None if user is None else user[chosen]
+    return [score(member, labels, domain, dataset.statistics.domains, user) for member in logits]
 
 
 def fit(

@@ -94,7 +94,7 @@ class Schedule:
     window: int = 4
     pooling: Literal["attention", "mean", "last"] = "attention"
     tpm_embedding: int = 0
-    epochs: int = 1
+    epochs: int = 2
     day_length: int = 0
     seeds: int = 1
     seed: int = 0

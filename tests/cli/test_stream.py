@@ -22,7 +22,7 @@ columns:
   - {name: item, kind: categorical}
   - {name: market, kind: categorical}
 """
-FAST = ["--batch", 64, "--device", "cpu", "--day-length", 24 * HOUR]
+FAST = ["--batch", 64, "--device", "cpu", "--day-length", 24 * HOUR, "--epochs", 1]
 
 
 @pytest.fixture(scope="session")

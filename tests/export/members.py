@@ -15,6 +15,7 @@ import torch
 
 from autoctr.data.dataset import Dataset, Rows
 from autoctr.export.generate import model_plan, model_source, model_state
+from autoctr.export.verify import searched_probabilities
 from autoctr.model.architecture import Architecture, Node, inputs, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.training.checkpoint import frozen_tables
@@ -23,17 +24,23 @@ from autoctr.training.cohort import Cohort
 RAMP = 1000
 
 
-def member(dataset: Dataset, candidate: Candidate, progress: float = 0.7) -> Cohort:
-    """A cohort of one with random weights everywhere: adapters, biases, normalisation and gates included."""
+def member(dataset: Dataset, candidate: Candidate, progress: float = 0.7, scale: float = 1.0) -> Cohort:
+    """A cohort of one with random weights everywhere: adapters, biases, normalisation, gates and tickets included.
+
+    Without normalisation, long products need a smaller ``scale``, lest float32 rounding show in the logits.
+    """
     cohort = Cohort(dataset.statistics, [candidate], frozen_tables(dataset), ramp=RAMP)
     draw = torch.Generator().manual_seed(7)
     for name, view in cohort.network.layout.views(cohort.flat).items():
         fan_in = view.shape[-2] if view.dim() > 2 else 4
-        view += torch.randn(view.shape, generator=draw) * 0.6 * fan_in**-0.5 * (4 if "pruner" in name else 1)
-    cohort.table += torch.randn(cohort.table.shape, generator=draw)
+        view += torch.randn(view.shape, generator=draw) * 0.6 * scale * fan_in**-0.5 * (4 if "pruner" in name else 1)
+    cohort.table += torch.randn(cohort.table.shape, generator=draw) * scale
     for pair in cohort.running.view(-1, 2, cohort.network.width):
         pair[0] += torch.randn(pair[0].shape, generator=draw) * 0.3
         pair[1] *= torch.rand(pair[1].shape, generator=draw) + 0.5
+    if candidate.keep_rate < 1:
+        shape = (1, cohort.network.units, cohort.network.maskable.size)
+        cohort.masks = (torch.rand(shape, generator=draw) < candidate.keep_rate).to(cohort.flat.dtype)
     cohort.ramped = round(progress * RAMP)
     return cohort
 
@@ -49,6 +56,21 @@ def full_wiring(weights: Sequence[float], blocks: int = 2) -> Architecture:
     """Every connection open, every node the same mixture of operators."""
     mixture = (weights[0], weights[1], weights[2], weights[3])
     return Architecture(tuple(Node((True,) * count, mixture) for count in inputs(blocks)))
+
+
+def random_wiring(seed: int, blocks: int, operators: Sequence[int]) -> Architecture:
+    """Random connections, half of the inputs open; every node uses one of the ``operators``. All components are live.
+
+    The output node reads everything.
+    """
+    draw = np.random.default_rng(seed)
+    counts = inputs(blocks)
+    nodes = []
+    for count in counts:
+        flags = draw.random(count) < (0.5 if len(nodes) < len(counts) - 1 else 1.1)
+        flags[draw.integers(count)] = True
+        nodes.append(Node(tuple(map(bool, flags)), one_hot(int(draw.choice(operators)))))
+    return Architecture(tuple(nodes))
 
 
 def source_of(cohort: Cohort) -> str:
@@ -80,6 +102,30 @@ def run(model: Any, rows: Rows, dtype: torch.dtype = torch.float32) -> np.ndarra
         given["numbers"] = given["numbers"].to(dtype)
     with torch.inference_mode():
         return model.to(dtype)(*given.values()).sigmoid().numpy()
+
+
+def check(dataset: Dataset, cohort: Cohort, rows: Rows | None = None, spread: float = 0.004) -> None:
+    """Compare the generated model with the searched network, in float32 and float64.
+
+    ``spread`` is the least standard deviation of a task's probabilities, so that a constant does not pass.
+    """
+    rows = dataset.valid if rows is None else rows
+    model = generated(cohort)
+    found = run(model, rows)
+    assert found.dtype == np.float32
+    assert found.shape == (len(rows), len(dataset.statistics.tasks))
+    np.testing.assert_allclose(found, searched_probabilities(cohort, rows, torch.float32), rtol=0, atol=1e-5)
+    exact = searched_probabilities(cohort, rows, torch.float64)
+    np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
+    if len(rows) > 1:
+        assert exact.std(axis=0).min() > spread
+
+
+def unknown_rows(dataset: Dataset) -> Rows:
+    """Validation rows of an unknown domain."""
+    rows = dataset.valid.take(np.flatnonzero(dataset.valid.domain == len(dataset.statistics.domains)))
+    assert len(rows) > 3
+    return rows
 
 
 def load_predict(folder: Path, name: str = "exported_predict") -> Any:

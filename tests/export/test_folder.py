@@ -20,8 +20,8 @@ from autoctr.export import folder as folder_module
 from autoctr.export.bundle import bundle
 from autoctr.export.folder import write_folder
 from autoctr.export.verify import Check, ExportMismatch, check_folder, verify_folder
-from autoctr.model.candidate import Candidate
 from autoctr.model.build import multiply_adds
+from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
 from export.members import full_wiring, load_predict, member
 

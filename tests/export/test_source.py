@@ -10,15 +10,14 @@ import pytest
 import torch
 from fake_data import TASKS, fake_dataset
 
-from autoctr.data.dataset import Dataset, Rows
+from autoctr.data.dataset import Dataset
 from autoctr.data.statistics import Kind
-from autoctr.export.verify import searched_probabilities
 from autoctr.model.architecture import ADD, ATTENTION, CONCAT, OPERATORS, PRODUCT, Architecture, Node, one_hot, parallel
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
-from export.members import full_wiring, generated, member, run, source_of, state_of, uniform_wiring
+from export.members import check, full_wiring, generated, member, run, source_of, state_of, uniform_wiring, unknown_rows
 
 SOFT = (0.125, 0.3, 0.375, 0.2)
 PLAIN: dict[str, Any] = {"embedding": 3, "width": 8, "blocks": 2, "wiring": uniform_wiring(CONCAT)}
@@ -87,19 +86,6 @@ def cohort_of(dataset: Dataset, **changes: Any) -> Any:
     return member(dataset, Candidate(**{**PLAIN, **changes}))
 
 
-def check(dataset: Dataset, cohort: Any, rows: Rows | None = None) -> None:
-    rows = dataset.valid if rows is None else rows
-    model = generated(cohort)
-    found = run(model, rows)
-    assert found.dtype == np.float32
-    assert found.shape == (len(rows), len(dataset.statistics.tasks))
-    np.testing.assert_allclose(found, searched_probabilities(cohort, rows, torch.float32), rtol=0, atol=1e-5)
-    exact = searched_probabilities(cohort, rows, torch.float64)
-    np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
-    if len(rows) > 1:
-        assert exact.std(axis=0).min() > 0.004
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_searched_network(case: str, dataset: Dataset) -> None:
     check(dataset, cohort_of(dataset, **CASES[case]))
@@ -148,8 +134,7 @@ def test_few_rows(count: int, case: str, dataset: Dataset) -> None:
 
 
 def test_unknown_domain_has_no_adapter(dataset: Dataset) -> None:
-    unknown = dataset.valid.take(np.flatnonzero(dataset.valid.domain == len(dataset.statistics.domains)))
-    assert len(unknown) > 3
+    unknown = unknown_rows(dataset)
     cohort = cohort_of(dataset, rank=3)
     check(dataset, cohort, unknown)
     without = cohort_of(dataset, rank=3)

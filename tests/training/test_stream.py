@@ -79,7 +79,7 @@ def tampered(dataset: Dataset, change: Callable[[Rows, npt.NDArray[np.bool_]], R
 
 
 def run(dataset: Dataset, candidate: dict[str, Any] | None = None, **schedule: Any) -> Replay:
-    chosen = Schedule(**{"day_length": LENGTH, "warm_up": WARM / DAYS, "window": 2} | schedule)
+    chosen = Schedule(**{"day_length": LENGTH, "warm_up": WARM / DAYS, "window": 2, "epochs": 1} | schedule)
     return replay(dataset, chosen, Candidate(**FAST | (candidate or {})), user="user")
 
 

@@ -1,0 +1,160 @@
+"""Does rewinding help? Tickets at θ_k for several k, beside the same masks on weights that are drawn anew."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+
+import torch
+
+from autoctr.data.dataset import Dataset
+from autoctr.errors import UserError
+from autoctr.model.candidate import Candidate
+from autoctr.search.seeds import derive
+from autoctr.training.bootstrap import Interval, mean_interval
+from autoctr.training.checkpoint import frozen_tables
+from autoctr.training.cohort import Cohort
+from autoctr.training.fit import Splits, fit, ramp_rows, score_members
+from autoctr.training.rows import ResidentRows
+from autoctr.training.tickets import error_barrier, find_tickets
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewind:
+    """One k and one seed: validation and test scores of the ticket at θ_k and of its masks on fresh weights.
+
+    ``barrier`` is the error barrier at θ_k in log-loss (None if it was not measured), ``kept`` the share of surviving
+    weights, ``overlap`` the mean overlap of two units' masks.
+    """
+
+    passes: float
+    seed: int
+    ticket_valid: float
+    ticket_test: float
+    fresh_test: float
+    barrier: float | None
+    kept: float
+    overlap: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rewinding:
+    """All runs, the dense network's test scores per seed, and the k whose tickets validate best."""
+
+    metric: str
+    runs: list[Rewind]
+    dense: list[float]
+
+    @property
+    def rewinds(self) -> list[float]:
+        """The values of k, in passes over the training rows."""
+        return list(dict.fromkeys(run.passes for run in self.runs))
+
+    def at(self, passes: float) -> list[Rewind]:
+        """The runs of one k, by seed."""
+        return [run for run in self.runs if run.passes == passes]
+
+    @property
+    def best(self) -> float:
+        """The k with the best mean validation score of its tickets."""
+        sign = -1 if self.metric == "logloss" else 1
+        return max(self.rewinds, key=lambda k: sign * statistics.fmean(run.ticket_valid for run in self.at(k)))
+
+    def gain(self, passes: float) -> Interval:
+        """Test score of the ticket less that of its masks on fresh weights, paired by seed."""
+        return mean_interval([run.ticket_test - run.fresh_test for run in self.at(passes)])
+
+
+def rewinding(
+    dataset: Dataset,
+    candidate: Candidate,
+    rewinds: Sequence[float],
+    *,
+    seeds: int = 5,
+    metric: str = "wauc",
+    barrier_epochs: float | None = None,
+    device: str = "cpu",
+    on_line: Callable[[str], None] = lambda line: None,
+) -> Rewinding:
+    """Train tickets of ``candidate`` at each k and seed, and the same masks from weights drawn anew.
+
+    Args:
+        candidate: with a wiring and ``keep_rate`` below 1. rewinds: values of k, in passes over the training rows.
+        seeds: of weights and batch order; all k and both starts share them.
+        barrier_epochs: passes of the two trainings between which the error barrier is measured; None leaves it out.
+
+    Raises:
+        UserError: for a keep rate of 1, a negative k or less than one seed.
+    """
+    if candidate.keep_rate >= 1:
+        raise UserError("the keep rate is 1, which prunes nothing; use one below 1")
+    if seeds < 1 or not rewinds or min(rewinds) < 0:
+        raise UserError("rewinding needs at least one seed and one k of 0 or more passes")
+    place = torch.device(device)
+    domains = len(dataset.statistics.domains)
+
+    def resident(rows: object) -> ResidentRows:
+        return ResidentRows(rows, domains, dtype=torch.float32, device=place)  # type: ignore[arg-type]
+
+    splits, test = Splits(resident(dataset.train), resident(dataset.valid)), resident(dataset.test)
+    tables, ramp = frozen_tables(dataset), ramp_rows(len(splits.train))
+
+    def trained(member: Candidate, start: Cohort | None, masks: torch.Tensor | None, seed: int) -> tuple[float, float]:
+        """Validation and test score."""
+        cohort = Cohort(dataset.statistics, [member], tables, ramp=ramp, device=place, start=start, masks=masks)
+        fitted = fit(cohort, splits, dataset, metric=metric, seed=derive(seed, 0, "batches"), epochs=member.epochs)
+        cohort.restore(fitted.weights)
+        return getattr(fitted.best, metric), getattr(score_members(cohort, test, dataset)[0], metric)
+
+    runs, dense = [], []
+    for seed in range(seeds):
+        member = candidate.replace(seed=derive(seed, 0, "weights"))
+        dense.append(trained(member.replace(keep_rate=1.0), None, None, seed)[1])
+        on_line(f"seed {seed}: dense network, test {metric} {dense[-1]:.5f}")
+        for passes in rewinds:
+            tickets = find_tickets(
+                member.replace(rewind=passes), splits, dataset, seed=derive(seed, 0, "ticket batches"), device=place
+            )
+            barrier = None
+            if barrier_epochs is not None:
+                orders = (derive(seed, 1, "batches"), derive(seed, 2, "batches"))
+                barrier = error_barrier(tickets.start, splits, dataset, seeds=orders, epochs=barrier_epochs)
+            valid, score = trained(member, tickets.start, tickets.masks, seed)
+            anew = member.replace(seed=derive(seed, 0, "weights drawn anew"))
+            fresh = trained(anew, None, tickets.masks, seed)[1]
+            kept = statistics.fmean(tickets.kept)
+            runs.append(Rewind(passes, seed, valid, score, fresh, barrier, kept, tickets.overlap))
+            on_line(f"seed {seed}: k = {passes:g} passes, ticket {score:.5f}, same masks on fresh weights {fresh:.5f}")
+    return Rewinding(metric, runs, dense)
+
+
+def rewinding_text(result: Rewinding) -> str:
+    """A table: one line per k, and the finding for the best k."""
+    dense = statistics.fmean(result.dense)
+    head = f"{'k (passes)':>10} {'ticket':>9} {'fresh':>9} {'difference':>20} {'barrier':>9} {'overlap':>8}"
+    lines = [f"test {result.metric}; the dense network has {dense:.5f}", head]
+    for passes in result.rewinds:
+        runs = result.at(passes)
+        gain = result.gain(passes)
+        barriers = [run.barrier for run in runs if run.barrier is not None]
+        overlaps = [run.overlap for run in runs if run.overlap is not None]
+        lines.append(
+            f"{passes:10g} {statistics.fmean(run.ticket_test for run in runs):9.5f} "
+            f"{statistics.fmean(run.fresh_test for run in runs):9.5f} {_signed(gain):>20} "
+            f"{statistics.fmean(barriers) if barriers else float('nan'):9.5f} "
+            f"{statistics.fmean(overlaps) if overlaps else float('nan'):8.3f}"
+        )
+    best = result.best
+    kept = statistics.fmean(run.kept for run in result.runs)
+    lines.append(
+        f"best k by validation: {best:g} passes; at keep rate {kept:.2f} its tickets differ from the same masks on "
+        f"fresh weights by {_signed(result.gain(best))} over {len(result.at(best))} seeds"
+    )
+    return "\n".join(lines)
+
+
+def _signed(interval: Interval) -> str:
+    if interval.half is None:
+        return f"{interval.mean:+.5f}"
+    return f"{interval.mean:+.5f} ± {interval.half:.5f}"
