@@ -322,7 +322,7 @@ def compare(models: str | None, markdown: bool, **arguments: Any) -> None:
 @click.option("--epochs", type=int, default=2, show_default=True, help="Passes over the rows of each refresh.")
 @click.option("--batch", type=int, default=512, show_default=True, help="Rows per step.")
 @click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Adam step size.")
-@click.option("--norm", type=click.Choice(["none", "batch"]), default="none", show_default=True)
+@click.option("--norm", type=click.Choice(["none", "batch"]), default="none", show_default=True, help="Of deep parts.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="How many times all variants are replayed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The first of the seeds.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -356,9 +356,11 @@ def stream(as_json: bool, device: str, **arguments: Any) -> None:
 @cli.command()
 @_data_options
 @click.option("--rewind", default="0,0.1,0.5,1", show_default=True, help="Values of k, in passes over the rows.")
-@click.option("--keep", type=float, default=0.2, show_default=True, help="Share of the deep weights that survives.")
-@click.option("--rounds", type=int, default=4, show_default=True, help="Prunings, each followed by a rewind.")
-@click.option("--unit", default="domain", show_default=True, help="A mask per domain, task or network.")
+@click.option(
+    "--keep-rate", type=float, default=0.2, show_default=True, help="Share of the deep weights that survives."
+)
+@click.option("--ticket-rounds", type=int, default=4, show_default=True, help="Prunings, each followed by a rewind.")
+@click.option("--ticket-unit", default="domain", show_default=True, help="A mask per domain, task or network.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many times everything is trained.")
 @click.option("--epochs", type=int, default=10, show_default=True, help="Most passes of a final fit.")
 @click.option("--barrier", type=float, help="Measure the error barrier between two trainings of this many passes.")
@@ -372,14 +374,16 @@ def tickets(rewind: str, device: str, **arguments: Any) -> None:
     from autoctr.search.run import find_device
     from autoctr.training.metrics import METRICS
 
-    taken = {name: arguments.pop(name) for name in ("keep", "rounds", "unit", "seeds", "epochs", "barrier", "metric")}
+    fields = {name: arguments.pop(name) for name in ("keep_rate", "ticket_rounds", "ticket_unit", "epochs")}
+    taken = {name: arguments.pop(name) for name in ("seeds", "barrier", "metric")}
     if taken["metric"] not in METRICS:
         raise UserError(f"unknown metric {taken['metric']!r}; legal are {', '.join(METRICS)}")
     try:
         values = [float(value) for value in rewind.split(",")]
-        candidate = Candidate(
-            keep_rate=taken["keep"], ticket_rounds=taken["rounds"], ticket_unit=taken["unit"], epochs=taken["epochs"]
-        )
+    except ValueError:
+        raise UserError(f"--rewind is {rewind!r}; legal are numbers of passes, such as 0,0.5") from None
+    try:
+        candidate = Candidate(**fields)
     except ValueError as error:
         raise UserError(f"{error}; see: autoctr tickets --help") from error
     result = rewinding(

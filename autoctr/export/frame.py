@@ -25,6 +25,21 @@ def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
     return (values * share).sum(1) / share.sum(1).clamp(min=1)
 '''
 
+_ENTIRE_SPACE = '''
+def entire_space(logits: Tensor) -> Tensor:
+    """Logits of p_0 p_t for every task t after the first, p_t given the first label (ESMM, arXiv 1804.07931)."""
+    first, later = functional.logsigmoid(logits[:, :1]), functional.logsigmoid(logits[:, 1:])
+    product = (first + later).clamp(max=-torch.finfo(logits.dtype).eps)
+    return torch.cat([logits[:, :1], product - torch.log(-torch.expm1(product))], dim=1)
+'''
+
+# What the probabilities of tasks after the first mean.
+_MEANINGS = {
+    "all": [],
+    "clicked": ["After the first task, it is the probability given that the first label is 1.", ""],
+    "esmm": ["After the first task, it is the probability that both labels are 1.", ""],
+}
+
 _SHAPES = {
     "ids": "int [rows, {ids}], rows of the embedding table.",
     "numbers": "float [rows, {numbers}], standardised.",
@@ -38,7 +53,8 @@ class Body:
     """What a family adds to the frame, as lines or whole definitions of source.
 
     ``title`` tells in the docstring what the network computes; ``constants`` and ``definitions`` stand before the
-    model, ``layers`` in its ``__init__``, ``methods`` before its forward, ``compute`` in its forward.
+    model, ``layers`` in its ``__init__``, ``methods`` before its forward, ``compute`` in its forward before the
+    expression ``logits``.
     """
 
     title: Sequence[str]
@@ -46,13 +62,14 @@ class Body:
     definitions: Sequence[str]
     layers: Sequence[str]
     compute: Sequence[str]
+    logits: str
     methods: Sequence[str] = ()
 
 
 def module_source(plan: Plan, body: Body) -> str:
     """Python source of a module with the class ``Model``."""
-    definitions = [part for part in (*body.definitions, _POOLING if plan.lists else "") if part]
-    pieces = [*definitions, _model(plan, body)]
+    shared = {_POOLING: plan.lists, _ENTIRE_SPACE: plan.task_space == "esmm"}
+    pieces = [*body.definitions, *(text for text, used in shared.items() if used), _model(plan, body)]
     functional = any("functional." in piece for piece in pieces)
     pieces = [_header(plan, body, functional), *pieces]
     return "\n\n\n".join(piece.strip() for piece in pieces) + "\n"
@@ -121,6 +138,7 @@ def _model(plan: Plan, body: Body) -> str:
     }
     shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
     annotations = [f"{attribute}: Tensor" for attribute in plan.vector_names.values()]
+    logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits
     methods = "".join(f"\n{indent(method.strip(), ' ' * 4)}\n" for method in body.methods)
     return f'''
 class Model(nn.Module):
@@ -137,12 +155,11 @@ class Model(nn.Module):
     def forward(self, {takes}) -> Tensor:
         """Logits; the probability of a task is the sigmoid of its logit.
 
-        Args:
-{block(shapes, 3)}
+{block([*_MEANINGS[plan.task_space], "Args:", *(f"    {shape}" for shape in shapes)], 2)}
 
         Returns: [rows, {len(plan.statistics.tasks)}], one column per entry of TASKS.
         """
-{block(body.compute, 2)}
+{block([*body.compute, f"return {logits}"], 2)}
 '''
 
 

@@ -15,12 +15,14 @@ _TOKENS = ("attention", "fm", "bilinear")
 def fusion_source(plan: FusionPlan) -> str:
     """Python source of a module with the class ``Model``."""
     per_task = plan.tickets == "task"
+    lines, fused = _blocks(plan)
     body = Body(
         title=_title(plan),
         constants=_constants(plan),
         definitions=definitions(plan),
         layers=_layers(plan),
-        compute=_per_task(plan) if per_task else [*_start(plan), *_blocks(plan, "return self.head({})")],
+        compute=[*_start(plan), *(_tasks(plan) if per_task else lines)],
+        logits="torch.stack(logits, dim=1)" if per_task else f"self.head({fused})",
         methods=[_method(plan)] if per_task else [],
     )
     return module_source(plan, body)
@@ -31,12 +33,13 @@ def _title(plan: FusionPlan) -> list[str]:
     assert wiring is not None
     first = ["    C0 = cross(E)"] if any(component.name == "c0" for component in plan.components) else []
     described = [f"    {row}" for line in wiring.describe() for row in wrap(line, LINE, subsequent_indent="    ")]
-    return [
+    lines = [
         "E are the embedded fields, C cross components, D deep components, O is the output:",
         "",
         *first,
         *described,
     ]
+    return [*lines, "", "Every task computes it with its own ticket."] if plan.tickets == "task" else lines
 
 
 def _constants(plan: FusionPlan) -> list[str]:
@@ -52,7 +55,7 @@ def _constants(plan: FusionPlan) -> list[str]:
         lines += [f"    {d}: {rank},  # {literal(names[d])}" for d, rank in plan.ranks.items()] + ["}"]
     if plan.prunes_input:
         lines += ["# Numbers of each field.", "FIELD_WIDTHS = ("]
-        lines += [f"    {width},  # {literal(name)}" for name, width in plan.widths.items()] + [")"]
+        lines += [f"    {width},  # {literal(name)}" for name, width in plan.widths] + [")"]
     if plan.has_steps:
         lines.append(f"ALPHA = {plan.steepness!r}  # steepness of the pruners' sigmoid at the end of training")
     return lines
@@ -85,8 +88,8 @@ def _further(plan: FusionPlan) -> dict[str, str]:
     return {name: "int" if name == "task" else "Tensor" for name, value in needed.items() if value}
 
 
-def _blocks(plan: FusionPlan, end: str) -> list[str]:
-    """Lines that compute all blocks; the last is ``end`` with the output node's expression in it."""
+def _blocks(plan: FusionPlan) -> tuple[list[str], str]:
+    """Lines that compute all blocks, and an expression of the output node."""
     lines = []
     anchored = plan.candidate.cross != "attention"
     for component in plan.components:
@@ -95,27 +98,26 @@ def _blocks(plan: FusionPlan, end: str) -> list[str]:
         arguments = [fused, *_further(plan)] if component.deep else [fused, "e"] if anchored else [fused]
         lines.append(f"{component.name} = self.{component.name}({', '.join(arguments)})")
     fused, before = _fused(plan.output)
-    return [*lines, *before, end.format(fused)]
+    return [*lines, *before], fused
 
 
 def _method(plan: FusionPlan) -> str:
     takes = {"e": "Tensor", **_further(plan)}
+    lines, fused = _blocks(plan)
     return f'''
 def blocks(self, {", ".join(f"{name}: {kind}" for name, kind in takes.items())}) -> Tensor:
     """The output node by the tickets of one task, [rows, WIDTH]."""
-{block(_blocks(plan, "return {}"), 1)}
+{block([*lines, f"return {fused}"], 1)}
 '''
 
 
-def _per_task(plan: FusionPlan) -> list[str]:
+def _tasks(plan: FusionPlan) -> list[str]:
     given = ", ".join(["e", *_further(plan)])
     return [
-        *_start(plan),
         "logits = []",
         "for task in range(len(TASKS)):",
         f"    out = self.blocks({given})",
         "    logits.append(out @ self.head.weight[task] + self.head.bias[task])",
-        "return torch.stack(logits, dim=1)",
     ]
 
 

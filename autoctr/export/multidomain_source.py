@@ -138,8 +138,8 @@ def _mmoe(plan: Plan) -> Body:
             f"e = {projected(plan, embedded(plan))}",
             "experts = torch.stack([expert(e) for expert in self.experts], dim=1)",
             "mixed = mixture(experts, self.gate(e, domain))",
-            "return self.head(torch.relu(self.tower(mixed, domain)), domain)",
         ],
+        logits="self.head(torch.relu(self.tower(mixed, domain)), domain)",
     )
 
 
@@ -169,7 +169,8 @@ def _ple(plan: Plan) -> Body:
         ],
         definitions=[_DOMAIN_LINEAR, _MIXTURE, _EXPERTS],
         layers=[*layers, *_TOWER],
-        compute=[*compute, "return self.head(torch.relu(self.tower(own, domain)), domain)"],
+        compute=compute,
+        logits="self.head(torch.relu(self.tower(own, domain)), domain)",
     )
 
 
@@ -192,8 +193,8 @@ def _star(plan: Plan) -> Body:
             "h = e",
             "for layer in self.layers:",
             "    h = torch.relu(layer(h, domain))",
-            "return self.head(h, domain) + self.auxiliary_head(torch.relu(self.auxiliary(e)))",
         ],
+        logits="self.head(h, domain) + self.auxiliary_head(torch.relu(self.auxiliary(e)))",
     )
 
 
@@ -218,6 +219,6 @@ def _pepnet(plan: Plan) -> Body:
             "source = torch.cat([domain_embedding, h], dim=1)",
             "for layer, gate in zip(self.layers, self.gates, strict=True):",
             "    h = torch.relu(layer(h)) * gate(source)",
-            "return self.head(h)",
         ],
+        logits="self.head(h)",
     )

@@ -15,15 +15,15 @@ from autoctr.model.network import Network
 class Plan:
     """Fields and sizes of the generated model.
 
-    ``tables`` are the rows of every side table of frozen vectors, ``widths`` the numbers of every field in x0's order,
-    ``width`` the neurons of every layer. ``shapes`` are those of the searched network's dense weights. ``reads_domain``
-    tells whether the network needs the number of a row's domain.
+    ``tables`` are the rows of every side table of frozen vectors, ``widths`` the name and the numbers of every field in
+    x0's order, ``width`` the neurons of every layer. ``shapes`` are those of the searched network's dense weights.
+    ``reads_domain`` tells whether the network needs the number of a row's domain.
     """
 
     statistics: Statistics
     candidate: Candidate
     tables: dict[str, int]
-    widths: dict[str, int]
+    widths: tuple[tuple[str, int], ...]
     width: int
     shapes: dict[str, tuple[int, ...]]
     reads_domain: bool
@@ -31,7 +31,7 @@ class Plan:
     @property
     def fields_width(self) -> int:
         """Numbers of all fields side by side."""
-        return sum(self.widths.values())
+        return sum(width for _, width in self.widths)
 
     @property
     def slots(self) -> dict[str, int]:
@@ -58,6 +58,11 @@ class Plan:
         return identifiers(self.tables, "vectors")
 
     @property
+    def task_space(self) -> str:
+        """What labels after the first count for, see the candidate; ``all`` where there is only one."""
+        return self.candidate.task_space if len(self.statistics.tasks) > 1 else "all"
+
+    @property
     def inputs(self) -> list[str]:
         """What the model's forward takes."""
         needed = {"ids": True, "numbers": self.statistics.scaled, "vectors": self.tables, "domain": self.reads_domain}
@@ -77,7 +82,7 @@ def sizes(network: Network) -> dict[str, Any]:
         "statistics": network.statistics,
         "candidate": network.candidates[0],
         "tables": {field.name: len(table) for field, table in zip(vectors, embedding.tables, strict=True)},
-        "widths": dict(zip(embedding.names, embedding.widths, strict=True)),
+        "widths": tuple(zip(embedding.names, embedding.widths, strict=True)),
         "width": network.width,
         "shapes": {name: weight.shape for name, weight in network.layout.weights.items()},
     }

@@ -309,7 +309,7 @@ def basic_fields(statistics: Statistics, user: str | None, chosen: Sequence[str]
     if chosen:
         return tuple(dict.fromkeys(chosen))
     largest = sorted(sizes, key=lambda name: -sizes[name])
-    if user is None:
+    if user not in sizes:
         return tuple(largest[:2])
     return (user, *[name for name in largest if name != user][:1])
 

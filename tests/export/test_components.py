@@ -8,7 +8,7 @@ import pytest
 from fake_data import TASKS, fake_dataset
 
 from autoctr.data.dataset import Dataset
-from autoctr.model.architecture import OPERATORS
+from autoctr.model.architecture import OPERATORS, PRODUCT
 from autoctr.model.candidate import Candidate
 from export.members import check, full_wiring, member, random_wiring, source_of, state_of
 
@@ -34,8 +34,8 @@ def dataset() -> Dataset:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("cross", COMPONENTS)
 def test_every_component_with_every_operator(cross: str, shape: str, operator: int, dataset: Dataset) -> None:
-    wiring = random_wiring(operator, 2, [operator])
-    check(dataset, member(dataset, Candidate(**SHAPES[shape], blocks=2, cross=cross, wiring=wiring)))
+    candidate = Candidate(**SHAPES[shape], blocks=2, cross=cross, wiring=random_wiring(operator, 2, [operator]))
+    check(dataset, member(dataset, candidate, scale=1.0 if operator == PRODUCT else 0.5), spread=0.001)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -44,7 +44,7 @@ def test_random_architectures_with_everything_else(cross: str, shape: str, datas
     candidate = Candidate(
         **SHAPES[shape], blocks=3, cross=cross, wiring=random_wiring(7, 3, range(4)), rank=2, sparsity=0.3, norm="batch"
     )
-    cohort = member(dataset, candidate)
+    cohort = member(dataset, candidate, scale=0.5)
     check(dataset, cohort)
     source = source_of(cohort)
     assert source.count("class Cross(") == 1

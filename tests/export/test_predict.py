@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import json
 import shutil
 import subprocess
 import sys
@@ -17,18 +18,29 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from fake_data import TASKS, Columns, fake_columns, fake_dataset, fake_encoder
+from safetensors.torch import load_file
 
 from autoctr.data.dataset import Dataset
 from autoctr.data.presets import load_dataset
 from autoctr.export.folder import write_folder
-from autoctr.export.verify import searched_probabilities
+from autoctr.export.verify import Check, searched_probabilities
 from autoctr.model.architecture import CONCAT
+from autoctr.model.build import multiply_adds
 from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
-from export.members import load_predict, member, uniform_wiring
+from export.members import load_predict, member, random_wiring, uniform_wiring
 
 WIRING = uniform_wiring(CONCAT)
 CANDIDATE = Candidate(embedding=4, width=8, blocks=2, wiring=WIRING, rank=2, rank_tilt=1.5, sparsity=0.3)
+TICKETS: dict[str, Any] = {"embedding": 4, "width": 8, "wiring": random_wiring(1, 2, range(4)), "keep_rate": 0.5}
+NETWORKS = {
+    "tickets per domain": Candidate(
+        **TICKETS, cross="bilinear", domain_ranks=(2, 0, 3, 0), input_pruner=True, sparsity=0.4
+    ),
+    "tickets per task": Candidate(**TICKETS, cross="attention", ticket_unit="task", sparsity=0.3),
+    "one ticket": Candidate(**TICKETS, cross="lowrank", ticket_unit="network"),
+    **{kind: Candidate(embedding=4, width=8, backbone=kind) for kind in ("mmoe", "ple", "star", "pepnet")},
+}
 ROWS = 300
 
 # as an interpreter of an environment that has torch, numpy, safetensors and pyarrow only
@@ -185,6 +197,29 @@ def test_types_of_parquet_columns(exported: Path, predict: Any, cohort: Cohort, 
         wanted = fake_encoder(TASKS).encode({**raw, "price": price, "item": item})
         expected = searched_probabilities(cohort, wanted, torch.float32)
         np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_kind_of_network(
+    name: str, dataset: Dataset, columns: Columns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the check starts an interpreter: one network of each family will do
+    if name not in ("tickets per domain", "mmoe"):
+        monkeypatch.setattr("autoctr.export.folder.check_folder", lambda *_: Check(0, 0.0, 0))
+    candidate = NETWORKS[name]
+    cohort = member(dataset, candidate)
+    out, difference = write_folder(cohort, dataset, tmp_path / "winner", {})
+    assert difference < 1e-5
+    predict = load_predict(out, "network_predict")
+    assert predict.main([str(write_csv(tmp_path / "events.csv", columns)), str(tmp_path / "scores.csv")]) == 0
+    expected = searched_probabilities(cohort, fake_encoder(TASKS).encode(columns), torch.float32)
+    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+    card = json.loads((out / "card.json").read_text())
+    assert card["multiply_adds"] == multiply_adds(candidate, dataset.statistics) > 0
+    assert (card["wiring"] is None) == (candidate.backbone != "fusion")
+    weights = load_file(out / "weights.safetensors")
+    trained = sum(tensor.numel() for key, tensor in weights.items() if "vectors" not in key and "masks" not in key)
+    assert sum(card["parameters"].values()) == trained
 
 
 def test_bad_tables(

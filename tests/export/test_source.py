@@ -240,6 +240,26 @@ def test_strange_names_stay_harmless() -> None:
     check(dataset, cohort_of(dataset, rank=2))
 
 
+@pytest.mark.parametrize("space", ["all", "clicked", "esmm"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"keep_rate": 0.5, "ticket_unit": "task"}, {"backbone": "star", "wiring": None}]
+)
+def test_tasks_after_the_first(changes: dict[str, Any], space: str, dataset: Dataset) -> None:
+    cohort = cohort_of(dataset, task_space=space, **changes)
+    check(dataset, cohort)
+    source = source_of(cohort)
+    assert ("entire_space(" in source) == ("both labels" in source) == (space == "esmm")
+    assert ("given that the first label" in source) == (space == "clicked")
+    rows = dataset.valid
+    if space == "esmm":
+        plain = run(generated(cohort_of(dataset, **changes)), rows)
+        np.testing.assert_allclose(
+            run(generated(cohort), rows), plain * [[1, 0]] + plain[:, :1] * plain[:, 1:] * [[0, 1]], atol=1e-6
+        )
+    alone = fake_dataset(tasks=TASKS[:1])
+    assert "entire_space" not in source_of(cohort_of(alone, task_space=space, **changes))
+
+
 def test_a_supernet_cannot_be_exported(dataset: Dataset) -> None:
     with pytest.raises(ValueError, match="discrete"):
         source_of(cohort_of(dataset, wiring=None))

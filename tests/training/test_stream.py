@@ -416,7 +416,7 @@ def test_the_tiny_model_reads_the_user_and_the_item(dataset: Dataset) -> None:
     statistics = dataset.statistics
     assert basic_fields(statistics, "user") == ("user", "item")
     assert basic_fields(statistics, "item") == ("item", "user")
-    assert basic_fields(statistics, None) == ("user", "item")
+    assert basic_fields(statistics, None) == basic_fields(statistics, "market") == ("user", "item")
     assert basic_fields(statistics, "user", ["item"]) == ("item",)
     with pytest.raises(UserError, match="'price' is not a categorical field; legal are user, item"):
         basic_fields(statistics, "user", ["price"])
