@@ -297,9 +297,8 @@ def test_without_sparsity_nothing_prunes_the_input(dataset: Dataset) -> None:
 def test_legal_constants_start_with_every_neuron_open(dataset: Dataset, form: str, epsilon: float, beta: float) -> None:
     try:
         member = Candidate(**PRUNED | {"sparsity_form": form, "sparsity_epsilon": epsilon, "sparsity_beta": beta})
-    except ValueError as error:
-        assert "sparsity_epsilon" in str(error)
-        return
+    except ValueError:
+        return  # not legal
     cohort = Cohort(dataset.statistics, [member], frozen_tables(dataset), ramp=1000)
     shares = cohort.closed(resident(dataset, dtype=torch.float32))
     assert all(bool((share == 0).all()) for share in shares.values())
