@@ -109,7 +109,7 @@ def test_a_domain_with_one_class_is_left_out_and_counted(shell: Shell, shared: P
 def test_validation_rows_of_one_class_are_refused(
     metric: str, works: bool, shell: Shell, shared: Path, tmp_path: Path
 ) -> None:
-    arguments = own(tmp_path, "".join(f"u{n % 7},i{n % 5},de,0,0\n" for n in range(200)))
+    arguments = own(tmp_path, "".join(f"u{n % 7},i{n % 5},{'de' if n % 3 else 'fr'},0,0\n" for n in range(200)))
     if works:
         assert shell(*search(shared, dataset=False), *arguments, "--metric", metric).exit_code == 0
     else:
