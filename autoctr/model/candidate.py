@@ -150,9 +150,11 @@ class Candidate:
             )
         if self.backbone != "fusion" and self.norm != "none":
             raise ValueError(f"norm is {self.norm}; legal with backbone {self.backbone} is none")
-        if self.sparsity_epsilon >= (self.sparsity_beta if self.sparsity_form == "fusion" else 1):
+        start = {"fusion": self.sparsity_beta / 2, "binarization": 0.5, "scaling": 1.0}[self.sparsity_form]
+        if self.sparsity_epsilon >= start:
             raise ValueError(
-                f"sparsity_epsilon is {self.sparsity_epsilon:g}, which closes every neuron; use less than sparsity_beta"
+                f"sparsity_epsilon is {self.sparsity_epsilon:g}, which closes every neuron from the start; legal with "
+                f"sparsity_form {self.sparsity_form} is below {start:g}"
             )
         passes = self.ticket_rounds * self.ticket_epochs
         if self.keep_rate < 1 and passes > self.epochs:
@@ -176,16 +178,26 @@ class Candidate:
         idle: list[str] = []
         if self.architecture != "learn":
             idle += SUPERNET
+        if self.backbone not in ("mmoe", "ple"):
+            idle.append("experts")
         if not self.sparsity:
             idle += [name for name in RANGES if name.startswith("sparsity_")]
             idle += ["sparsity_form", "pruner_input", "input_pruner"]
+        elif self.sparsity_form == "scaling":
+            idle += ["sparsity_tilt", "sparsity_alpha", "sparsity_epsilon"]
+        elif self.sparsity_form == "binarization":
+            idle.append("sparsity_beta")
         if not self.rank and not self.rank_divisor:
             idle += ["rank_tilt", "truncate", "lora_schedule"]
+        if self.rank_divisor:
+            idle.append("rank")
         if self.keep_rate == 1:
             idle += ["ticket_rounds", "ticket_epochs", "ticket_unit", "ticket_ranking", "rewind"]
         if not self.warm_start:
-            idle += ["warm_share"]
+            idle.append("warm_share")
         changes: dict[str, Any] = {name: FIELD_DEFAULTS[name] for name in idle}
+        if self.sparsity and self.sparsity_form == "scaling":
+            changes["sparsity"] = MAXIMUM_SPARSITY
         if self.wiring is not None:
             changes["wiring"] = self.wiring.effective()
         return self.replace(**changes)

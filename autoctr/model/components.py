@@ -111,7 +111,7 @@ class SelfAttention:
         *parts, residual = maps.view(members * rows, count, 4 * token).chunk(4, -1)
         q, k, v = (part.reshape(len(part), count, heads, token // heads).transpose(1, 2) for part in parts)
         mixed = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(residual.shape)
-        return (mixed + residual).relu().view(members, rows, width)
+        return (mixed + residual).relu().reshape(members, rows, width)
 
     def cost(self, width: int, token: int) -> int:
         """Multiply-adds per row."""
@@ -146,7 +146,7 @@ class Bilinear:
 
     def forward(self, weights: Views, name: str, x: Tensor, anchor: Tensor, token: int) -> Tensor:
         """[K, B, H]."""
-        others = _others(x, token).reshape(len(x), -1, token)
+        others = _others(x, token).flatten(1, 2)
         return torch.addcmul(x, anchor, torch.bmm(others, weights[f"{name}.weight"]).view(x.shape))
 
     def cost(self, width: int, token: int) -> int:
@@ -156,7 +156,7 @@ class Bilinear:
 
 def _others(x: Tensor, token: int) -> Tensor:
     """Σ_{j≠i} f_j of every token i, [K, B, T, e]."""
-    tokens = x.view(*x.shape[:2], -1, token)
+    tokens = x.view(*x.shape[:2], x.shape[2] // token, token)
     return tokens.sum(2, keepdim=True) - tokens
 
 

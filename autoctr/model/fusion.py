@@ -122,6 +122,9 @@ class FusionNetwork(Network):
             for task in range(len(tasks)):
                 own = {name: mask[:, task : task + 1] for name, mask in masks.items()}
                 outputs.append(self._blocks(weights, inputs, own))
+            for name in inputs.closed or ():
+                if inputs.closed is not None and name != "x0":
+                    inputs.closed[name] = inputs.closed[name] / len(tasks)
         else:
             outputs = [self._blocks(weights, inputs, masks)] * len(tasks)
         heads = zip(tasks, outputs, strict=True)
@@ -154,7 +157,7 @@ class FusionNetwork(Network):
             if self.norm is not None:
                 assert inputs.running is not None
                 part = inputs.running[:, 2 * self.width * deep : 2 * self.width * (deep + 1)]
-                h = self.norm.forward(weights, name, h, part, inputs.step is not None)
+                h = self.norm.forward(weights, name, h, part, inputs.step is not None and not inputs.rests)
             h = self.dropped(h.relu(), inputs.step, position)
             if self.pruners is not None:
                 h = h * self._factors(weights, name, h, inputs)
@@ -198,9 +201,8 @@ class FusionNetwork(Network):
         if inputs.closed is not None:
             share = self.pruners.closed(v, inputs.progress, inputs.batch.segments.one_hot)
             if share is not None:
-                # with tickets per task, each task's pass counts half
                 before = inputs.closed.get(name)
-                inputs.closed[name] = share if before is None else (before + share) / 2
+                inputs.closed[name] = share if before is None else before + share
         return self.pruners.factors(v, inputs.progress)
 
 

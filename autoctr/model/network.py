@@ -64,7 +64,8 @@ class Inputs:
     x0 [K, B, H], the domain's embedding [K, B, E], the batch, the training step (None = evaluation), the share of the
     sparsity ramp that is done, gate and operator logits (supernets only), running statistics [K, S] (batch
     normalisation only), and masks of maskable weights, [K, U, M] (tickets only). Pruned layers put their shares of
-    closed neurons into ``closed``, unless it is None.
+    closed neurons into ``closed``, unless it is None. With ``rests``, normalisation uses its running statistics and
+    leaves them as they are, in training too.
     """
 
     x0: Tensor
@@ -76,6 +77,7 @@ class Inputs:
     running: Tensor | None
     masks: Tensor | None
     closed: dict[str, Tensor] | None
+    rests: bool
 
 
 class Network(abc.ABC):
@@ -175,6 +177,7 @@ class Network(abc.ABC):
         step: int | None = None,
         progress: float = 1.0,
         measure: bool = False,
+        rests: bool = False,
     ) -> Pass:
         """Logits of every member for every row.
 
@@ -186,6 +189,7 @@ class Network(abc.ABC):
             step: training step; None means evaluation (no dropout, running statistics).
             progress: share of the sparsity ramp that is done.
             measure: tell the shares of closed neurons in evaluation too.
+            rests: keep running statistics as they are, and use them, in training too.
 
         Returns: logits [K, B, tasks], penalty [K].
         """
@@ -195,7 +199,7 @@ class Network(abc.ABC):
             x = dropout(x, self.embedding_rates, self.seeds, step, 0)
         learned = None if architecture is None else self.architecture.views(architecture)
         closed: dict[str, Tensor] | None = {} if measure or step is not None else None
-        inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed)
+        inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed, rests)
         x = self.select(weights, x, inputs)
         inputs.x0 = linear(weights, "projection", x) if self.projected else x
         result = self.body(weights, inputs)

@@ -43,7 +43,7 @@ def prune(weights: Tensor, mask: Tensor, rate: float, layers: Sequence[int] | No
 
 
 def overlap(masks: Tensor) -> Tensor:
-    """Jaccard index of every two units' masks, |a ∧ b| / |a ∨ b|.
+    """Jaccard index of every two units' masks, |a ∧ b| / |a ∨ b|; 1 where both are empty.
 
     Args:
         masks: bool [U, M].
@@ -53,7 +53,8 @@ def overlap(masks: Tensor) -> Tensor:
     kept = masks.double()
     both = kept @ kept.T
     sizes = kept.sum(1)
-    return both / (sizes[:, None] + sizes - both).clamp(min=1)
+    union = sizes[:, None] + sizes - both
+    return torch.where(union > 0, both / union.clamp(min=1), 1.0)
 
 
 def masked_linear(x: Tensor, weight: Tensor, masks: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:

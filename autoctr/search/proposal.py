@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import warnings
@@ -17,8 +18,18 @@ from autoctr.search.space import Space
 
 STARTUP_SHARE = 4
 MOST_STARTUP = 10
-CHANGED_AT_START, CHANGED_LATER = 1 / 3, 1 / 6
-ATTEMPTS = 20
+CHANGED_AT_START, CHANGED_LATER = 1 / 4, 1 / 8
+ATTEMPTS = 50
+
+#: The field that switches each method on: its value when off, and a middling one.
+METHODS: dict[str, tuple[Any, Any]] = {
+    "architecture": ("parallel", "learn"),
+    "retrain": ("supernet", "scratch"),
+    "sparsity": (0, 0.2),
+    "rank": (0, 4),
+    "keep_rate": (1, 0.5),
+    "warm_start": (0, 0.5),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,27 +46,30 @@ def plain(space: Space) -> Candidate:
 
 
 def methods_on(space: Space) -> Candidate:
-    """Trial 1: the defaults with every method on that the space can switch on."""
-    wanted = {
-        "architecture": "learn",
-        "retrain": "scratch",
-        "sparsity": 0.2,
-        "rank": 4,
-        "keep_rate": 0.5,
-        "warm_start": 0.5,
-    }
+    """Trial 1: the defaults with every method on that the space can switch on, as far as they go together."""
     base = space.base()
-    for name, value in wanted.items():
+    for name, (off, value) in METHODS.items():
         part = space.vary.get(name)
-        if part is not None and part.contains(value):
-            base = base.replace(**{name: value})
+        chosen = None if part is None else part.nearest(value, but=off)
+        if chosen is not None:
+            base = _with(base, name, [chosen]) or base
     for name, part in space.vary.items():
         if not part.contains(getattr(base, name)):
-            middle = (
-                part.values[0] if hasattr(part, "values") else type(getattr(base, name))((part.low + part.high) / 2)
-            )
-            base = base.replace(**{name: middle})
+            found = _with(base, name, part.examples())
+            if found is None:
+                raise UserError(
+                    f"the fields of space {space.name} do not go together: no legal value of {name} is left"
+                )
+            base = found
     return base
+
+
+def _with(candidate: Candidate, name: str, values: Sequence[Any]) -> Candidate | None:
+    """``candidate`` with the first of ``values`` that goes with its other fields; None if none does."""
+    for value in values:
+        with contextlib.suppress(ValueError):
+            return candidate.replace(**{name: value})
+    return None
 
 
 def startup_trials(expected: int) -> int:
@@ -97,7 +111,9 @@ def propose(
 
 def _genes(candidate: Candidate) -> Candidate:
     """What decides a candidate's score, before anything is trained."""
-    candidate = candidate.effective().replace(domain_ranks=None)
+    if candidate.domain_ranks is not None:  # found by truncation
+        candidate = candidate.replace(domain_ranks=None, truncate=True)
+    candidate = candidate.effective()
     return candidate.replace(wiring=None) if candidate.architecture == "learn" else candidate
 
 
@@ -112,25 +128,33 @@ def _values(
 ) -> dict[str, Any]:
     """Values of the varied fields of trial ``number``, from 2 on.
 
-    Start-up trials change a third of the defaults at random. Then even numbers ask Optuna's sampler, and odd ones
-    change a sixth of the best candidate's fields: with two dozen fields and as many trials, a density model alone
+    Start-up trials change a quarter of the defaults at random. Then even numbers ask Optuna's sampler, and odd ones
+    change an eighth of the best candidate's fields: with two dozen fields and as many trials, a density model alone
     is hardly better than chance, while a change of the best is. A later ``attempt``, after a proposal that has been
     tried already or is not legal, always changes the best.
     """
     source = random.Random(derive(seed, number, f"change {attempt}" if attempt else "change"))
     start = {**space.within(methods_on(space)), **space.within(plain(space))}
+    wider = 1 + attempt / 5  # what is near has been tried
     if number < 2 + startup_trials(expected):
-        return _changed(space, start, CHANGED_AT_START, source)
+        return _changed(space, start, CHANGED_AT_START * wider, source)
     best = best_of(records, direction)
     if (number % 2 or attempt) and best is not None:
-        return _changed(space, {**start, **best.values}, CHANGED_LATER, source)
+        return _changed(space, {**start, **best.values}, CHANGED_LATER * wider, source)
     return _sample(space, records, number, seed, direction)
 
 
 def _changed(space: Space, values: dict[str, Any], share: float, source: random.Random) -> dict[str, Any]:
-    """``values`` with each field drawn anew with probability ``share``, and at least one."""
+    """``values`` with each field changed with probability ``share``, and at least one."""
     drawn = [name for name in space.vary if source.random() < share] or [source.choice(list(space.vary))]
-    return {name: space.vary[name].draw(source) if name in drawn else values[name] for name in space.vary}
+    changed = dict(values)
+    for name in drawn:
+        part = space.vary[name]
+        for _ in range(ATTEMPTS):
+            changed[name] = part.draw(source)
+            if changed[name] != values[name]:
+                break
+    return {name: changed[name] for name in space.vary}
 
 
 def _sample(space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction) -> dict[str, Any]:

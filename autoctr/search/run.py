@@ -372,7 +372,7 @@ def _train(
             on_rung=on_rung,
             on_stage=lambda stage: watcher.stage(record.number, stage),
         )
-    except (Diverged, MemoryError, RuntimeError) as error:
+    except (Diverged, MemoryError, RuntimeError, ValueError) as error:
         message = str(error).partition("\n")[0][:400] or type(error).__name__
         kept["reason"] = "diverged" if isinstance(error, Diverged) else message
         kept["seconds"] = time.monotonic() - started

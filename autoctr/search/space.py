@@ -31,6 +31,19 @@ class Choices:
         """Whether ``value`` is one of them."""
         return value in self.values
 
+    def nearest(self, value: Any, but: Any) -> Value | None:
+        """The value nearest to ``value`` other than ``but``; None if there is none."""
+        others = [choice for choice in self.values if choice != but]
+        if value in others or not others:
+            return value if others else None
+        if isinstance(value, str):
+            return None
+        return min(others, key=lambda choice: abs(float(choice) - value))
+
+    def examples(self) -> Sequence[Value]:
+        """Values to try, the plainest first."""
+        return self.values
+
     def draw(self, source: random.Random) -> Value:
         """One of them at random."""
         return source.choice(self.values)
@@ -58,6 +71,17 @@ class Interval:
     def contains(self, value: Any) -> bool:
         """Whether ``value`` lies between the bounds."""
         return bool(self.low <= value <= self.high)
+
+    def nearest(self, value: Any, but: Any) -> Value | None:
+        """The number nearest to ``value``."""
+        number = min(max(float(value), self.low), self.high)
+        return round(number) if self.integer else number
+
+    def examples(self) -> Sequence[Value]:
+        """Its middle and its ends."""
+        middle = (self.low + self.high) / 2
+        values = [middle, self.low, self.high]
+        return [int(value) for value in values] if self.integer else values
 
     def draw(self, source: random.Random) -> Value:
         """A number at random, even in its logarithm if ``log``."""
@@ -188,7 +212,13 @@ class _Reader:
         """The space that this one extends: a shipped one, or a file beside this one."""
         name = self.text("extends", node)
         beside = self.path.parent / name
-        path = beside if beside.suffix in (".yaml", ".yml") else find("search_spaces", name)
+        is_file = beside.suffix in (".yaml", ".yml")
+        if is_file and not beside.is_file():
+            raise self.fail(node, f"extends {name}, but there is no {beside}")
+        try:
+            path = beside if is_file else find("search_spaces", name)
+        except UserError as error:
+            raise self.fail(node, f"extends {name}: {error}") from None
         if path.resolve() == self.path.resolve() or self.depth > 8:
             raise self.fail(node, f"extends {name} leads back to this file")
         return _Reader(path, self.depth + 1).read()

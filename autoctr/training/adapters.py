@@ -27,14 +27,16 @@ def low_rank(a: Tensor, b: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     Args:
         a: [..., inputs, R]. b: [..., R, outputs].
 
-    Returns: [..., inputs, rank] and [..., rank, outputs].
+    Returns: [..., inputs, rank] and [..., rank, outputs]; zeros past the last singular value.
     """
     # a b = Q_a (R_a R_bᵀ) Q_bᵀ: the small matrix in the middle has the same singular values
     qa, ra = torch.linalg.qr(a)
     qb, rb = torch.linalg.qr(b.mT)
-    u, s, vt = torch.linalg.svd(ra @ rb.mT)
+    u, s, vt = torch.linalg.svd(ra @ rb.mT, full_matrices=False)
     root = s[..., :rank].sqrt()
-    return (qa @ u[..., :rank]) * root[..., None, :], root[..., :, None] * (vt[..., :rank, :] @ qb.mT)
+    left, right = (qa @ u[..., :rank]) * root[..., None, :], root[..., :, None] * (vt[..., :rank, :] @ qb.mT)
+    missing = rank - root.shape[-1]
+    return functional.pad(left, (0, missing)), functional.pad(right, (0, 0, 0, missing))
 
 
 def truncated(cohort: Cohort, wanted: list[int], dataset: Dataset) -> Cohort:
@@ -65,8 +67,8 @@ def truncated(cohort: Cohort, wanted: list[int], dataset: Dataset) -> Cohort:
         b.zero_()
         for domain, rank in enumerate(wanted):
             left, right = low_rank(full_a[domain].double(), full_b[domain].double(), rank)
-            a[domain, :, : left.shape[1]] = left.to(a.dtype)
-            b[domain, : right.shape[0]] = right.to(b.dtype)
+            a[domain, :, :rank] = left.to(a.dtype)
+            b[domain, :rank] = right.to(b.dtype)
     return cut
 
 

@@ -63,6 +63,8 @@ def restore(
     statistics = dataset.statistics
     ramp = ramp_rows(len(dataset.train))
     masks = tensors["masks"][None] if "masks" in tensors else None
+    if masks is None and candidate.keep_rate < 1:
+        raise ValueError("the masks of its tickets are missing")
     cohort = Cohort(statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device, masks=masks)
     network = cohort.network
     if masks is not None and masks.shape != (1, network.units, network.maskable.size):

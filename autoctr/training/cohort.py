@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 
 import torch
@@ -161,6 +162,7 @@ class Cohort:
             architecture=architecture,
             running=self.running if weigh else self.running.clone(),
             masks=self.masks,
+            rests=self.adapters_only,
             step=self.steps,
             progress=self.progress,
         )
@@ -192,14 +194,16 @@ class Cohort:
                     self.average.step(self.flat, rows, before, moved)
         return losses.detach()
 
+    @cached_property
+    def _adapters(self) -> Tensor:
+        """Which dense weights belong to adapters, bool [K, P]."""
+        pieces = [torch.full((weight.size,), ".lora." in name) for name, weight in self.network.layout.weights.items()]
+        return torch.cat(pieces).to(self.network.device).expand(self.flat.shape)
+
     def _may_move(self, batch: Batch) -> Tensor | None:
         """Which dense weights this batch may move, bool [K, P]; None = all."""
         if self.adapters_only:
-            if () not in self._movable:
-                layout = self.network.layout
-                trained = [torch.full((w.size,), ".lora." in name) for name, w in layout.weights.items()]
-                self._movable[()] = torch.cat(trained).to(self.network.device).expand(self.flat.shape)
-            return self._movable[()]
+            return self._adapters
         if self.masks is None:
             return None
         present: tuple[bool, ...] = ()
@@ -267,7 +271,10 @@ class Cohort:
         flat, table = self.flat, self.table
         if self.average is not None and self.average.steps:
             with torch.no_grad():
-                flat, table = self.average.read(table)
+                averaged, rows = self.average.read(table)
+                movable = self._adapters if self.adapters_only else None
+                flat = averaged if movable is None else torch.where(movable, averaged, flat)
+                table = rows if movable is None else table
         return Weights(flat, table, self.running, self.architecture, self.progress, self.masks)
 
     def restore(self, weights: Weights) -> None:

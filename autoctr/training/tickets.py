@@ -119,7 +119,7 @@ def find_tickets(
     layers = sizes if candidate.ticket_ranking == "layer" else None
     rate = round_rate(candidate.keep_rate, candidate.ticket_rounds)
     masks = torch.ones(units, maskable.size, dtype=torch.bool, device=network.device)
-    for unit in range(units):
+    for unit in range(units) if maskable.weights else ():
         chosen = train.domain == unit if candidate.ticket_unit == "domain" else None
         task = unit if candidate.ticket_unit == "task" else None
         own = len(train) if chosen is None else int(chosen.sum())
@@ -134,7 +134,7 @@ def find_tickets(
             views = cohort.network.layout.views(cohort.flat)
             weights = torch.cat([views[name][0].flatten() for name in maskable.weights])
             masks[unit] = prune(weights, masks[unit], rate, layers)
-    kept = tuple((masks.sum(1) / max(maskable.size, 1)).tolist())
+    kept = tuple((masks.sum(1) / maskable.size).tolist()) if maskable.size else (1.0,) * units
     shared = None
     if units > 1:
         pairs = overlap(masks)

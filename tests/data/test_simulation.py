@@ -12,8 +12,10 @@ import pytest
 from autoctr.data.simulation import (
     FACTORS,
     NOISY,
+    PIECES,
     RANKS,
     TRUTH_FILE,
+    WIDTH,
     Floats,
     Integers,
     Truth,
@@ -21,11 +23,13 @@ from autoctr.data.simulation import (
     draw_clicks,
     inclusion,
     log_odds,
+    piece_of_factors,
     simulate,
     weighted_auc,
 )
 from autoctr.data.taobao import FILES, read_theme_log
 from autoctr.data.themes import ThemeLog, build_theme_log
+from autoctr.data.vectors import read_vectors
 from autoctr.errors import UserError
 
 
@@ -202,6 +206,38 @@ def test_planted_ranks_and_noise_inputs(folder: Path) -> None:
         assert dead.any() == (theme in NOISY)
         moved = truth.score(theme, users + noise * dead[:FACTORS], items + noise * dead[FACTORS:])
         np.testing.assert_allclose(moved, truth.score(theme, users, items))
+
+
+def test_a_noisy_theme_hears_one_piece(folder: Path) -> None:
+    truth = Truth.load(folder / TRUTH_FILE)
+    alive = truth.alive.reshape(len(RANKS), 2, PIECES, -1)
+    heard = alive.any(-1)
+    assert np.array_equal(heard, alive.all(-1))
+    assert np.array_equal(heard[:, 0], heard[:, 1])
+    assert [int(pieces.sum()) for pieces in heard[:, 0]] == [1 if theme in NOISY else PIECES for theme in range(10)]
+    assert all(heard[list(NOISY), 0].any(0))
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_every_piece_of_a_vector_holds_its_own_factors_and_no_others(side: str, folder: Path) -> None:
+    truth = Truth.load(folder / TRUTH_FILE)
+    latent, ids = (truth.users, truth.user_ids) if side == "user" else (truth.items, truth.item_ids)
+    table = read_vectors(folder / f"{side}_embedding.csv")
+    assert np.array_equal(np.asarray(table.ids, np.int64), ids)
+    assert table.width == WIDTH
+    vectors = table.matrix.astype(np.float64)
+    owner = piece_of_factors()
+    assert np.bincount(owner).tolist() == [FACTORS // PIECES] * PIECES
+    for piece, columns in enumerate(np.split(np.arange(WIDTH), PIECES)):
+        inside = vectors[:, columns]
+        unexplained = latent - inside @ np.linalg.lstsq(inside, latent, rcond=None)[0]
+        share = unexplained.var(0) / latent.var(0)
+        assert share[owner == piece].max() < 1e-4
+        assert share[owner != piece].min() > 0.8
+        if side == "user":
+            clicks = np.log(truth.clicks) - np.log(truth.clicks).mean()
+            left = clicks - inside @ np.linalg.lstsq(inside, clicks, rcond=None)[0]
+            assert (left.var() < 0.1 * clicks.var()) == (piece == 0)
 
 
 def mixed_difference(truth: Truth) -> float:

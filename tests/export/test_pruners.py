@@ -19,7 +19,7 @@ from autoctr.training.cohort import Cohort
 from export.members import check, generated, member, run, source_of, state_of, uniform_wiring, unknown_rows
 
 FORMS = ("fusion", "binarization", "scaling")
-CONSTANTS: dict[str, Any] = {"sparsity_alpha": 9.5, "sparsity_epsilon": 0.6, "sparsity_beta": 1.7}
+CONSTANTS: dict[str, Any] = {"sparsity_alpha": 9.5, "sparsity_epsilon": 0.45, "sparsity_beta": 1.7}
 PLAIN: dict[str, Any] = {"embedding": 3, "width": 8, "blocks": 2, "wiring": uniform_wiring(CONCAT), "sparsity": 0.4}
 EMBEDDING_ALONE = Architecture(
     (
