@@ -89,11 +89,12 @@ def propose(
         expected: trials that the study will have in the end, as far as that is known.
     """
     weights = derive(seed, 0, "weights")
-    if number < 2:
-        candidate = plain(space) if number == 0 else methods_on(space)
-        candidate = candidate.replace(seed=weights)
-        return Proposal(_wired(candidate, records, number, seed, direction), space.within(candidate))
     tried = {_genes(record.candidate) for record in records}
+    if number < 2:
+        candidate = (plain(space) if number == 0 else methods_on(space)).replace(seed=weights)
+        first = Proposal(_wired(candidate, records, number, seed, direction), space.within(candidate))
+        if _genes(first.candidate) not in tried:
+            return first
     found: Proposal | None = None
     for attempt in range(ATTEMPTS):
         values = _values(space, records, number, seed, direction, expected, attempt)

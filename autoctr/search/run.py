@@ -253,7 +253,7 @@ class _Clock:
 
     @property
     def share(self) -> float:
-        """Seconds after which one trial makes room for others, once it has a score."""
+        """Seconds after which a trial other than 0 makes room for others, once it has a score."""
         return float("inf") if self.limit is None else TRIAL_SHARE * self.limit
 
 
@@ -360,7 +360,8 @@ def _train(
         watcher.rung(record.number, rung, so_far, best_before)
         if record.number > 0 and is_weak(rung.rows, so_far, others, every, direction):
             return False
-        had_its_share = time.monotonic() - started > clock.share
+        # trial 0 is what the winner is measured against, and must not lose for want of time
+        had_its_share = record.number > 0 and time.monotonic() - started > clock.share
         return not had_its_share
 
     watcher.started(record.number, record.candidate)

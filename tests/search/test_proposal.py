@@ -397,3 +397,10 @@ def test_what_others_reached_later_does_not_count() -> None:
     others = [dataclasses.replace(r, rungs=((2000, 0.3), (9000, 0.9))) for r in reached(*[0.9] * 5)]
     assert not is_weak(2000, 0.4, others, 1000, "maximize")
     assert is_weak(2000, 0.2, others, 1000, "maximize")
+
+
+def test_trial_1_is_not_trial_0_again() -> None:
+    """The plain space has no method to switch on."""
+    space = load_space("plain")
+    records = [made(ask(space, [], 0), 0, 0.5)]
+    assert genes(ask(space, records, 1).candidate) != genes(records[0].candidate)
