@@ -6,7 +6,8 @@ constants and what no member uses is not computed).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from autoctr.model.components import CROSS, token_width
 from autoctr.model.gates import straight_through
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.lora import Adapters, declare_lora
-from autoctr.model.network import Inputs, Network, Pass, field_widths, projection_cost
+from autoctr.model.network import Inputs, Network, Pass, field_widths
 from autoctr.model.norm import BatchNorm
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout, Views, constant, zeros
@@ -168,31 +169,7 @@ class FusionNetwork(Network):
     @staticmethod
     def multiply_adds(candidate: Candidate, statistics: Statistics) -> int:
         """Multiply-adds per row of the discrete network, without the embedding look-up, for the dearest domain."""
-        assert candidate.wiring is not None
-        total, width = projection_cost(candidate, statistics)
-        if candidate.sparsity > 0 and candidate.input_pruner:
-            fields = field_widths(candidate, statistics)
-            total += candidate.embedding * len(fields) + sum(fields)
-        live, names = candidate.wiring.live(), producers(candidate.blocks)
-        rank = max(ranks(candidate, statistics.domain_rows))
-        for position in range(1, len(names) + 1):
-            is_output = position == len(names)
-            if not is_output and position not in live:
-                continue
-            if position > 1:
-                node = candidate.wiring.nodes[position - 2]
-                for index, operator in enumerate(OPERATORS):
-                    if node.operators[index] > 0:
-                        total += FUSION_OPERATORS[operator].cost(sum(node.open), width)
-            if is_output:
-                total += width * len(statistics.tasks)
-            elif position % 2 == 0 or position == 1:
-                total += CROSS[candidate.cross].cost(width, token_width(width, candidate.embedding))
-            else:
-                total += width * width + 2 * rank * width
-                if candidate.sparsity > 0:
-                    total += width * (candidate.embedding + width * (candidate.pruner_input == "both"))
-        return total
+        return _multiply_adds(candidate, statistics, max(ranks(candidate, statistics.domain_rows)), {})
 
     def _factors(self, weights: Views, name: str, h: Tensor, inputs: Inputs) -> Tensor:
         """π of the layer ``name``; its share of closed neurons goes into ``inputs.closed``."""
@@ -263,3 +240,62 @@ class _Node:
             total = out if total is None else total + out
         assert total is not None
         return total
+
+
+def open_multiply_adds(
+    candidate: Candidate, statistics: Statistics, closed: Mapping[str, Sequence[float]]
+) -> list[int]:
+    """Multiply-adds per row and domain that have no closed neuron as a factor or a result.
+
+    A neuron that a pruner closes by the domain alone need not be computed, and its pruner is a constant of the domain;
+    one that it closes by the neurons as well must be, but need not be read.
+
+    Args:
+        closed: share of closed neurons of each pruned layer, per domain; NaN = unknown, counted as none.
+    """
+    adapted = ranks(candidate, statistics.domain_rows)
+    return [
+        _multiply_adds(candidate, statistics, rank, {name: _known(shares[domain]) for name, shares in closed.items()})
+        for domain, rank in enumerate(adapted)
+    ]
+
+
+def _known(share: float) -> float:
+    return 0.0 if math.isnan(share) else share
+
+
+def _multiply_adds(candidate: Candidate, statistics: Statistics, rank: int, closed: Mapping[str, float]) -> int:
+    assert candidate.wiring is not None
+    by_domain = candidate.pruner_input == "domain"
+    fields = field_widths(candidate, statistics)
+    width = candidate.width or sum(fields)
+    total = 0.0
+    if candidate.sparsity > 0 and candidate.input_pruner:
+        total += sum(fields)
+        if not closed:
+            total += candidate.embedding * len(fields)
+    if candidate.width:
+        total += sum(fields) * (1 - closed.get("x0", 0.0)) * width
+    live, names = candidate.wiring.live(), producers(candidate.blocks)
+    for position in range(1, len(names) + 1):
+        is_output = position == len(names)
+        if not is_output and position not in live:
+            continue
+        reads = 1.0
+        if position > 1:
+            node = candidate.wiring.nodes[position - 2]
+            shares = [1 - closed.get(names[u], 0.0) for u, is_open in enumerate(node.open) if is_open]
+            used = [operator for operator, share in zip(OPERATORS, node.operators, strict=True) if share > 0]
+            total += sum(FUSION_OPERATORS[operator].cost(shares, width) for operator in used)
+            if used == ["product"] or (used == ["add"] and len(shares) == 1):
+                reads = min(shares)
+        if is_output:
+            total += reads * width * len(statistics.tasks)
+        elif position % 2 == 0 or position == 1:
+            total += CROSS[candidate.cross].cost(width, token_width(width, candidate.embedding))
+        else:
+            computed = 1 - closed.get(names[position], 0.0) if by_domain else 1.0
+            total += (reads * width + 2 * rank) * computed * width
+            if candidate.sparsity > 0 and not (closed and by_domain):
+                total += width * (candidate.embedding + width * (not by_domain))
+    return round(total)

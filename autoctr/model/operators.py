@@ -36,8 +36,8 @@ class Operator(Protocol):
     def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
         """The joined inputs, [K, B, H]."""
 
-    def cost(self, inputs: int, width: int) -> int:
-        """Multiply-adds per row."""
+    def cost(self, inputs: Sequence[float], width: int) -> float:
+        """Multiply-adds per row, given the share of neurons of each input that are not closed."""
 
 
 class Add:
@@ -53,9 +53,9 @@ class Add:
             total = total + edge.gated
         return total
 
-    def cost(self, inputs: int, width: int) -> int:
+    def cost(self, inputs: Sequence[float], width: int) -> float:
         """One addition per further input and neuron."""
-        return (inputs - 1) * width
+        return (len(inputs) - 1) * width
 
 
 class Product:
@@ -73,9 +73,9 @@ class Product:
         assert total is not None
         return total
 
-    def cost(self, inputs: int, width: int) -> int:
+    def cost(self, inputs: Sequence[float], width: int) -> float:
         """One multiplication per further input and neuron."""
-        return (inputs - 1) * width
+        return (len(inputs) - 1) * width
 
 
 class Concat:
@@ -98,9 +98,9 @@ class Concat:
             total = torch.baddbmm(total, edge.gated, weights[f"{node}.concat.{edge.source}.weight"])
         return total
 
-    def cost(self, inputs: int, width: int) -> int:
-        """One [h, h] product per input."""
-        return inputs * width * width
+    def cost(self, inputs: Sequence[float], width: int) -> float:
+        """One product of an input's open neurons with [h, h] per input."""
+        return sum(inputs) * width * width
 
 
 class Attention:
@@ -129,9 +129,9 @@ class Attention:
         assert total is not None
         return total * total.shape[-1]
 
-    def cost(self, inputs: int, width: int) -> int:
-        """Two [h, h] products and one weighting per input."""
-        return inputs * (2 * width * width + width)
+    def cost(self, inputs: Sequence[float], width: int) -> float:
+        """Two [h, h] products, the first with the input's open neurons, and one weighting per input."""
+        return sum((share + 1) * width * width + width for share in inputs)
 
 
 FUSION_OPERATORS: dict[str, Operator] = dict(zip(OPERATORS, (Add(), Product(), Concat(), Attention()), strict=True))

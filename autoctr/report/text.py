@@ -86,6 +86,11 @@ def trial_text(record: Record, metric: str) -> str:
     for layer, shares in (record.closed or {}).items():
         known = [share for share in shares if share == share]
         lines.append(f"closed neurons of {layer}: {min(known):.3f} to {max(known):.3f}, domain by domain")
+    if record.multiply_adds:
+        dense, left = record.multiply_adds["dense"], record.multiply_adds["open"]
+        lines.append(
+            f"multiply-adds per row: {dense:,} with every neuron, {min(left):,} to {max(left):,} without closed ones"
+        )
     if record.kept:
         low, high = min(record.kept), max(record.kept)
         share = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"

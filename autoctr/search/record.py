@@ -22,8 +22,9 @@ class Record:
     ``state`` is Optuna's name. ``value`` is the best validation score so far (None before the first), ``values`` the
     varied fields that the sampler sees, ``rungs`` pairs of (rows visited over all stages, best score so far).
     ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
-    validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``kept`` each ticket's
-    share of surviving weights, ``overlap`` the tickets' mean overlap, and ``reason`` why training ended.
+    validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``multiply_adds`` per row
+    with every neuron (``dense``) and without the closed ones of each domain (``open``), ``kept`` each ticket's share of
+    surviving weights, ``overlap`` the tickets' mean overlap, and ``reason`` why training ended.
     """
 
     number: int
@@ -37,6 +38,7 @@ class Record:
     valid: dict[str, Any] | None
     gap: dict[str, float] | None
     closed: dict[str, list[float]] | None
+    multiply_adds: dict[str, Any] | None
     kept: list[float] | None
     overlap: float | None
     reason: str | None
@@ -76,6 +78,7 @@ class Record:
             valid=kept.get("valid"),
             gap=kept.get("gap"),
             closed=kept.get("closed"),
+            multiply_adds=kept.get("multiply_adds"),
             kept=kept.get("kept"),
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),

@@ -388,6 +388,7 @@ def _train(
             "valid": dataclasses.asdict(fitted.best),
             "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
             "closed": outcome.closed,
+            "multiply_adds": outcome.multiply_adds,
             "kept": outcome.kept,
             "overlap": outcome.overlap,
             "reason": fitted.reason,

@@ -15,6 +15,7 @@ from torch import Tensor
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate, ranks
+from autoctr.model.fusion import FusionNetwork, open_multiply_adds
 from autoctr.search.oneshot import (
     Gap,
     discretisation_gap,
@@ -38,7 +39,8 @@ class Outcome:
     """A trained candidate: its cohort of one member holds the weights of the best rung.
 
     ``gap`` is the discretisation's, ``closed`` the share of closed neurons of every pruned layer and domain on the
-    validation rows, ``kept`` each ticket's share of surviving weights and ``overlap`` the mean overlap of two tickets;
+    validation rows, ``multiply_adds`` per row with every neuron and without the closed ones of each domain,
+    ``kept`` each ticket's share of surviving weights and ``overlap`` the mean overlap of two tickets;
     None where the method is off.
     """
 
@@ -47,6 +49,7 @@ class Outcome:
     fitted: Fitted
     gap: Gap | None = None
     closed: dict[str, list[float]] | None = None
+    multiply_adds: dict[str, int | list[int]] | None = None
     kept: tuple[float, ...] | None = None
     overlap: float | None = None
 
@@ -120,9 +123,15 @@ class Laboratory:
             fitted=fitted,
             gap=gap,
             closed=closed or None,
+            multiply_adds=self._multiply_adds(candidate, closed) if closed else None,
             kept=None if tickets is None else tickets.kept,
             overlap=None if tickets is None else tickets.overlap,
         )
+
+    def _multiply_adds(self, candidate: Candidate, closed: dict[str, list[float]]) -> dict[str, int | list[int]]:
+        statistics = self.dataset.statistics
+        dense = FusionNetwork.multiply_adds(candidate, statistics)
+        return {"dense": dense, "open": open_multiply_adds(candidate, statistics, closed)}
 
     def _cohort(self, candidate: Candidate, **options: Any) -> Cohort:
         return Cohort(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.model import sparsity
-from autoctr.model.architecture import full, parallel, stacked
+from autoctr.model.architecture import ATTENTION, FIXED, Node, full, one_hot, parallel, stacked
 from autoctr.model.candidate import Candidate, sparsities
-from autoctr.model.fusion import FusionNetwork
+from autoctr.model.fusion import FusionNetwork, open_multiply_adds
+from autoctr.model.network import field_widths
 from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from model.networks import TINY, mixed_batch, random_cohort, resident, scored
@@ -301,3 +303,32 @@ def test_legal_constants_start_with_every_neuron_open(dataset: Dataset, form: st
     cohort = Cohort(dataset.statistics, [member], frozen_tables(dataset), ramp=1000)
     shares = cohort.closed(resident(dataset, dtype=torch.float32))
     assert all(bool((share == 0).all()) for share in shares.values())
+
+
+# multiply-adds without closed neurons
+
+
+def test_multiply_adds_leave_closed_neurons_out(dataset: Dataset) -> None:
+    wiring = FIXED["deep"](2)  # E -> D1 -> D2 -> O, every node adds one input
+    statistics, h, e = dataset.statistics, 8, 4
+    fields = sum(field_widths(Candidate(embedding=e), statistics))
+    base = {"embedding": e, "width": h, "blocks": 2, "wiring": wiring, "sparsity": 0.5}
+    closed = {"D1": [0.25, 0.5, 0.0, math.nan][: len(statistics.domains)], "D2": [0.5] * len(statistics.domains)}
+    static = Candidate(**base, pruner_input="domain")
+    assert FusionNetwork.multiply_adds(static, statistics) == fields * h + 2 * (h * h + h * e) + h
+    counts = open_multiply_adds(static, statistics, closed)
+    assert counts[0] == fields * h + h * h * 0.75 + h * 0.75 * h * 0.5 + h * 0.5
+    assert counts[2] == fields * h + h * h + h * h * 0.5 + h * 0.5
+    reads = Candidate(**base, pruner_input="both")
+    assert open_multiply_adds(reads, statistics, closed)[0] == (
+        fields * h + h * h + h * 0.75 * h + 2 * h * (e + h) + h * 0.5
+    )
+
+
+def test_multiply_adds_of_fusing_nodes_read_open_neurons_only(dataset: Dataset) -> None:
+    wiring = FIXED["parallel"](1).with_node(2, Node((False, False, False, True), one_hot(ATTENTION)))
+    statistics, h, e = dataset.statistics, 8, 4
+    fields = sum(field_widths(Candidate(embedding=e), statistics))
+    member = Candidate(embedding=e, width=h, blocks=1, wiring=wiring, sparsity=0.5, pruner_input="domain")
+    closed = {"D1": [0.25] * len(statistics.domains)}
+    assert open_multiply_adds(member, statistics, closed)[0] == fields * h + h * h * 0.75 + 1.75 * h * h + h + h
