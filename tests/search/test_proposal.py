@@ -34,7 +34,8 @@ def made(proposal: Proposal, number: int, value: float, state: str = "COMPLETE",
         candidate = candidate.replace(wiring=FIXED["full"](candidate.blocks))
     record = Record(
         number=number, state=state, value=value, candidate=candidate, values=proposal.values, rungs=((1000, value),),
-        seconds=1.0, speed=1.0, valid=None, gap=None, closed=None, multiply_adds=None, kept=None, overlap=None, reason=None,
+        seconds=1.0, speed=1.0, valid=None, gap=None, closed=None, multiply_adds=None, kept=None,
+        overlap=None, reason=None,
     )  # fmt: skip
     return dataclasses.replace(record, **changes)
 

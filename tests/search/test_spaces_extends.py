@@ -203,8 +203,8 @@ def proposed(space: Space, count: int = 30) -> list[Candidate]:
         records.append(
             Record(
                 number=number, state="COMPLETE", value=score, candidate=candidate, values=proposal.values,
-                rungs=((1000, score),), seconds=1.0, speed=1.0, valid=None, gap=None, closed=None, multiply_adds=None, kept=None,
-                overlap=None, reason=None,
+                rungs=((1000, score),), seconds=1.0, speed=1.0, valid=None, gap=None, closed=None,
+                multiply_adds=None, kept=None, overlap=None, reason=None,
             )
         )  # fmt: skip
     return [record.candidate for record in records]
