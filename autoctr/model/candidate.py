@@ -120,7 +120,7 @@ class Candidate:
     warm_share: float = 0.5
     task_space: Literal["all", "clicked", "esmm"] = "all"
     order: Literal["mixed", "alternating"] = "mixed"
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     embedding_rate: float = 1.0
     weight_decay: float = 1e-6
     embedding_l2: float = 1e-6

@@ -14,7 +14,7 @@ from autoctr.data.statistics import Statistics
 from autoctr.model.build import build_network
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
-from autoctr.model.network import Batch
+from autoctr.model.network import Batch, Pass
 from autoctr.model.parameters import transfer
 from autoctr.model.tasks import counted_rows
 from autoctr.model.tickets import movable
@@ -223,48 +223,36 @@ class Cohort:
     def logits(self, rows: ResidentRows, weights: Weights | None = None) -> Tensor:
         """Scores of every row in its order, [K, N, tasks], by the present weights unless others are given."""
         network, weights = self.network, weights or self.weights()
-        out = torch.empty(
-            network.members,
-            len(rows),
-            len(network.statistics.tasks),
-            dtype=network.dtype,
-            device=network.device,
-        )
+        tasks = len(network.statistics.tasks)
+        out = torch.empty(network.members, len(rows), tasks, dtype=network.dtype, device=network.device)
         with torch.inference_mode():
             for numbers, batch in rows.chunks(SCORING_ROWS):
-                out[:, numbers] = network.forward(
-                    weights.flat,
-                    weights.table,
-                    batch.ids,
-                    batch,
-                    architecture=weights.architecture if network.relaxed else None,
-                    running=weights.running,
-                    masks=weights.masks,
-                    progress=weights.progress,
-                ).logits
+                out[:, numbers] = self._evaluated(batch, weights).logits
         return out
 
     def closed(self, rows: ResidentRows, weights: Weights | None = None) -> dict[str, Tensor]:
         """Share of closed neurons of every pruned layer over ``rows``, [K, D]; NaN for a domain without rows."""
-        network, weights = self.network, weights or self.weights()
+        weights = weights or self.weights()
         totals: dict[str, Tensor] = {}
-        counts = torch.bincount(rows.domain, minlength=rows.domains + 1)[: rows.domains].to(network.dtype)
+        counts = torch.bincount(rows.domain, minlength=rows.domains + 1)[: rows.domains].to(self.network.dtype)
         with torch.inference_mode():
             for _, batch in rows.chunks(SCORING_ROWS):
-                shares = network.forward(
-                    weights.flat,
-                    weights.table,
-                    batch.ids,
-                    batch,
-                    architecture=weights.architecture if network.relaxed else None,
-                    running=weights.running,
-                    masks=weights.masks,
-                    progress=weights.progress,
-                    measure=True,
-                ).closed
-                for name, share in shares.items():
+                for name, share in self._evaluated(batch, weights, measure=True).closed.items():
                     totals[name] = totals.get(name, torch.zeros_like(share)) + share * batch.segments.one_hot.sum(0)
         return {name: total / counts for name, total in totals.items()}
+
+    def _evaluated(self, batch: Batch, weights: Weights, *, measure: bool = False) -> Pass:
+        return self.network.forward(
+            weights.flat,
+            weights.table,
+            batch.ids,
+            batch,
+            architecture=weights.architecture if self.network.relaxed else None,
+            running=weights.running,
+            masks=weights.masks,
+            progress=weights.progress,
+            measure=measure,
+        )
 
     def weights(self) -> Weights:
         """The present weights, averaged where a member asks for it (else shared with the cohort: copy to keep)."""
