@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
-from autoctr.search.record import Direction, Record, best_of
+from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.space import Space
 
 if TYPE_CHECKING:
@@ -198,8 +198,8 @@ class Study:
         return [Record.of(trial) for trial in trials if "candidate" in trial.user_attrs]
 
     def best(self) -> Record | None:
-        """The finished trial with the best validation score; the earlier one of equals."""
-        return best_of(self.records(), self.settings.direction)
+        """The finished trial with the best validation score, or trial 0 where that is as good as level."""
+        return winner_of(self.records(), self.settings.direction)
 
     def begin(self, proposal: Proposal) -> optuna.trial.Trial:
         """Store a proposal as the next running trial."""

@@ -17,7 +17,7 @@ from autoctr.model.architecture import FIXED, Architecture
 from autoctr.model.candidate import Candidate
 from autoctr.search import proposal as proposal_module
 from autoctr.search.proposal import Proposal, methods_on, plain, propose, startup_trials
-from autoctr.search.record import Record
+from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.run import is_weak
 from autoctr.search.seeds import derive
 from autoctr.search.space import Space, load_space
@@ -405,3 +405,27 @@ def test_trial_1_is_not_trial_0_again() -> None:
     space = load_space("plain")
     records = [made(ask(space, [], 0), 0, 0.5)]
     assert genes(ask(space, records, 1).candidate) != genes(records[0].candidate)
+
+
+@pytest.mark.parametrize(
+    ("direction", "plain", "other", "winner"),
+    [
+        ("maximize", 0.7, 0.7004, 0),
+        ("maximize", 0.7, 0.7006, 1),
+        ("maximize", 0.7, 0.6, 0),
+        ("minimize", 0.5, 0.4996, 0),
+        ("minimize", 0.5, 0.4994, 1),
+    ],
+)
+def test_trial_0_wins_where_the_best_is_as_good_as_level(
+    direction: Direction, plain: float, other: float, winner: int
+) -> None:
+    proposal = ask(load_space("plain"), [], 0)
+    records = [made(proposal, 0, plain), made(proposal, 1, other), made(proposal, 2, 0.0, "FAIL")]
+    found = winner_of(records, direction)
+    assert found is not None
+    assert found.number == winner
+    without = winner_of(records[1:], direction)
+    assert without is not None
+    assert without.number == 1
+    assert winner_of(records[2:], direction) is None
