@@ -24,13 +24,14 @@ from autoctr.training.rows import ResidentRows
 
 HELD_OUT = 0.2
 BATCH = 512
+LEARNING_RATE = 1e-3
 FEWEST_STEPS = 250
 DROP_ROWS = 16_384
 DROP_TOLERANCE = 1e-5
 SIGNAL_ROWS = 512
 SIGNAL_SHARE = 1e-3
 
-#: Fields the supernet depends on. Training settings are fixed at their defaults, so that equal genes share one run.
+#: Fields the supernet depends on. Training settings are fixed, so that equal genes share one run.
 SUPERNET_FIELDS = (
     "embedding", "width", "blocks", "cross", "norm", "architecture_rate", "warmup", "alternating", "search_epochs",
     "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
@@ -41,7 +42,7 @@ SUPERNET_FIELDS = (
 def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
     """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
     genes = {name: getattr(candidate, name) for name in SUPERNET_FIELDS}
-    return Candidate(**genes, architecture="learn", batch=BATCH, averaging=0.0, seed=seed)
+    return Candidate(**genes, architecture="learn", batch=BATCH, learning_rate=LEARNING_RATE, averaging=0.0, seed=seed)
 
 
 def search_rows(candidate: Candidate, train_rows: int) -> int:
