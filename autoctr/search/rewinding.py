@@ -142,8 +142,8 @@ def rewinding_text(result: Rewinding) -> str:
         lines.append(
             f"{passes:10g} {statistics.fmean(run.ticket_test for run in runs):9.5f} "
             f"{statistics.fmean(run.fresh_test for run in runs):9.5f} {_signed(gain):>20} "
-            f"{statistics.fmean(barriers) if barriers else float('nan'):9.5f} "
-            f"{statistics.fmean(overlaps) if overlaps else float('nan'):8.3f}"
+            f"{format(statistics.fmean(barriers), '.5f') if barriers else '-':>9} "
+            f"{format(statistics.fmean(overlaps), '.3f') if overlaps else '-':>8}"
         )
     best = result.best
     kept = statistics.fmean(run.kept for run in result.runs)
