@@ -8,16 +8,15 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from autoctr.data.dataset import Dataset
+from autoctr.data.dataset import Dataset, Rows
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.search.seeds import derive
 from autoctr.training.bootstrap import Interval, mean_interval
-from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Splits, fit, ramp_rows, score_members
+from autoctr.training.fit import Splits, fit, score_members
 from autoctr.training.rows import ResidentRows
-from autoctr.training.tickets import error_barrier, find_tickets
+from autoctr.training.tickets import error_barrier, find_tickets, fresh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +93,14 @@ def rewinding(
     place = torch.device(device)
     domains = len(dataset.statistics.domains)
 
-    def resident(rows: object) -> ResidentRows:
-        return ResidentRows(rows, domains, dtype=torch.float32, device=place)  # type: ignore[arg-type]
+    def resident(rows: Rows) -> ResidentRows:
+        return ResidentRows(rows, domains, dtype=torch.float32, device=place)
 
     splits, test = Splits(resident(dataset.train), resident(dataset.valid)), resident(dataset.test)
-    tables, ramp = frozen_tables(dataset), ramp_rows(len(splits.train))
 
     def trained(member: Candidate, start: Cohort | None, masks: torch.Tensor | None, seed: int) -> tuple[float, float]:
         """Validation and test score."""
-        cohort = Cohort(dataset.statistics, [member], tables, ramp=ramp, device=place, start=start, masks=masks)
+        cohort = fresh(member, dataset, place, start, masks)
         fitted = fit(cohort, splits, dataset, metric=metric, seed=derive(seed, 0, "batches"), epochs=member.epochs)
         cohort.restore(fitted.weights)
         return getattr(fitted.best, metric), getattr(score_members(cohort, test, dataset)[0], metric)
@@ -122,10 +120,10 @@ def rewinding(
                 barrier = error_barrier(tickets.start, splits, dataset, seeds=orders, epochs=barrier_epochs)
             valid, score = trained(member, tickets.start, tickets.masks, seed)
             anew = member.replace(seed=derive(seed, 0, "weights drawn anew"))
-            fresh = trained(anew, None, tickets.masks, seed)[1]
+            again = trained(anew, None, tickets.masks, seed)[1]
             kept = statistics.fmean(tickets.kept)
-            runs.append(Rewind(passes, seed, valid, score, fresh, barrier, kept, tickets.overlap))
-            on_line(f"seed {seed}: k = {passes:g} passes, ticket {score:.5f}, same masks on fresh weights {fresh:.5f}")
+            runs.append(Rewind(passes, seed, valid, score, again, barrier, kept, tickets.overlap))
+            on_line(f"seed {seed}: k = {passes:g} passes, ticket {score:.5f}, same masks on fresh weights {again:.5f}")
     return Rewinding(metric, runs, dense)
 
 

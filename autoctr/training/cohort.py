@@ -116,7 +116,7 @@ class Cohort:
         self.average = Average(self.flat, self.table, decays) if bool((decays > 0).any()) else None
         self.masks = None if masks is None else masks.to(device, dtype)
         self.adapters_only = adapters_only
-        self._movable: dict[tuple[bool, ...], Tensor | None] = {}
+        self._movable: dict[tuple[bool, ...], Tensor] = {}
         self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
 
     @property
