@@ -68,7 +68,7 @@ def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
 
     def make() -> Laboratory:
         folder = tmp_path / str(next(folders))
-        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), supernets=folder)
+        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
 
     return make
 
