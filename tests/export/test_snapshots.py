@@ -22,7 +22,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
 from autoctr.training.periods import with_snapshots
 from autoctr.training.snapshots import newest
-from export.members import generated, load_predict, member, run, source_of, state_of, unknown_rows, uniform_wiring
+from export.members import generated, load_predict, member, run, source_of, state_of, uniform_wiring, unknown_rows
 
 POOLINGS = ("attention", "mean", "last")
 FUSION: dict[str, Any] = {"embedding": 4, "width": 8, "wiring": uniform_wiring(CONCAT)}
