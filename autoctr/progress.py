@@ -95,6 +95,8 @@ def outline(candidate: Candidate) -> str:
         words.append(f"rank {candidate.rank}")
     if candidate.sparsity:
         words.append(f"sparsity {candidate.sparsity:g}")
+    if candidate.snapshots:
+        words.append(f"snapshots {candidate.snapshots}")
     return " ".join([*words, f"lr {candidate.learning_rate:.1e}"])
 
 

@@ -26,7 +26,8 @@ from autoctr.training.snapshots import Snapshot, SnapshotBank, TinyModel
 
 #: The tiny model's training is fixed, so that equal genes share snapshots. A small period takes smaller batches.
 BATCH, SMALLEST_BATCH, STEPS_PER_PERIOD = 512, 64, 50
-LEARNING_RATE = 1e-3
+#: One pass at a tenth of it leaves most embeddings near their random start.
+LEARNING_RATE = 1e-2
 #: Raise it whenever the same data and genes would give other snapshots.
 VERSION = 1
 

@@ -23,7 +23,6 @@ from autoctr.search.rewinding import rewinding
 from autoctr.search.run import load_study, open_dataset, resume, search, stored_network
 from autoctr.search.study import Study
 from autoctr.training.fit import score_members
-from autoctr.training.periods import with_snapshots
 from autoctr.training.rows import ResidentRows
 from search.conftest import make_small
 
@@ -258,6 +257,10 @@ def test_a_model_that_reads_snapshots_is_not_compared_without_time_stamps(
         compare(**timeless, models={"reader": Candidate(snapshots=2)}, seeds=1, out=tmp_path / "c.csv")
 
 
-def test_on_one_domain_snapshots_follow_its_own_history(study: Study) -> None:
-    dataset = open_dataset(study)
-    assert with_snapshots(dataset, Candidate(snapshots=2, warm_share=0.0), seed=0).statistics != dataset.statistics
+def test_on_one_domain_snapshots_follow_its_own_history(tmp_path: Path) -> None:
+    data = write_timed(tmp_path, rows=600)
+    text = data["table"].read_text().replace(",fr,", ",de,").replace(",it,", ",de,")
+    data["table"].write_text(text)
+    space = write_space(tmp_path, SPACE.replace("  warm_start: {choices: [0, 0.5]}\n", ""), "one")
+    found = search(**data, space=str(space), trials=2, study="s", device="cpu", root=tmp_path)
+    assert [record.candidate.snapshots for record in found.records()] == [0, 3]
