@@ -370,7 +370,8 @@ def tickets(rewind: str, device: str, **arguments: Any) -> None:
     """Train lottery tickets rewound to several steps k, beside the same masks on fresh weights."""
     from autoctr.model.architecture import FIXED
     from autoctr.model.candidate import Candidate
-    from autoctr.search.rewinding import rewinding, rewinding_text
+    from autoctr.report.rewinding import rewinding_text
+    from autoctr.search.rewinding import rewinding
     from autoctr.search.run import find_device
     from autoctr.training.metrics import METRICS
 

@@ -232,7 +232,7 @@ class _Bench:
                 continue
             try:
                 run = self._train(model, seed, laboratory, test)
-            except (Diverged, MemoryError, RuntimeError) as error:
+            except (Diverged, MemoryError, RuntimeError, ValueError) as error:
                 reason = "diverged" if isinstance(error, Diverged) else str(error).partition("\n")[0][:400]
                 failures.append(f"{model} seed {seed} failed: {reason or type(error).__name__}")
                 self.on_line(failures[-1])

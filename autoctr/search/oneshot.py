@@ -16,9 +16,8 @@ from autoctr.model.architecture import ADD, OPERATORS, PRODUCT, Architecture, No
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
 from autoctr.model.network import Batch
-from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import OutOfTime, Splits, ramp_rows, score_members
+from autoctr.training.fit import OutOfTime, Splits, score_members
 from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
@@ -71,7 +70,7 @@ def train_supernet(
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
     """
     train = splits.train
-    cohort = Cohort(dataset.statistics, [candidate], frozen_tables(dataset), ramp=ramp_rows(len(train)), device=device)
+    cohort = Cohort.on(dataset, [candidate], device=device)
     total = search_rows(candidate, len(train))
     held_out = _held_out(train, seed) if candidate.alternating else None
     weighed = None if held_out is None else ~held_out
@@ -138,8 +137,7 @@ def trainable(
 
     def signal(architecture: Architecture) -> float:
         member = candidate.replace(wiring=architecture)
-        tables, dtype = frozen_tables(dataset), valid.labels.dtype
-        cohort = Cohort(dataset.statistics, [member], tables, ramp=1, dtype=dtype, device=valid.device)
+        cohort = Cohort.on(dataset, [member], dtype=valid.labels.dtype, device=valid.device)
         return float(cohort.logits(rows).std(1, correction=0).max())
 
     least = SIGNAL_SHARE * signal(parallel(candidate.blocks))
@@ -200,15 +198,7 @@ def discretise(
     """
     member = (candidate or supernet.network.candidates[0]).replace(wiring=architecture, blocks=architecture.blocks)
     network = supernet.network
-    return Cohort(
-        dataset.statistics,
-        [member],
-        frozen_tables(dataset),
-        ramp=supernet.ramp,
-        device=network.device,
-        dtype=network.dtype,
-        start=supernet,
-    )
+    return Cohort.on(dataset, [member], device=network.device, dtype=network.dtype, start=supernet)
 
 
 @dataclasses.dataclass(frozen=True)

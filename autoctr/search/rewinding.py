@@ -16,7 +16,7 @@ from autoctr.training.bootstrap import Interval, mean_interval
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Splits, fit, score_members
 from autoctr.training.rows import ResidentRows
-from autoctr.training.tickets import error_barrier, find_tickets, fresh
+from autoctr.training.tickets import error_barrier, find_tickets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def rewinding(
 
     def trained(member: Candidate, start: Cohort | None, masks: torch.Tensor | None, seed: int) -> tuple[float, float]:
         """Validation and test score."""
-        cohort = fresh(member, dataset, place, start, masks)
+        cohort = Cohort.on(dataset, [member], device=place, start=start, masks=masks)
         fitted = fit(cohort, splits, dataset, metric=metric, seed=derive(seed, 0, "batches"), epochs=member.epochs)
         cohort.restore(fitted.weights)
         return getattr(fitted.best, metric), getattr(score_members(cohort, test, dataset)[0], metric)
@@ -125,34 +125,3 @@ def rewinding(
             runs.append(Rewind(passes, seed, valid, score, again, barrier, kept, tickets.overlap))
             on_line(f"seed {seed}: k = {passes:g} passes, ticket {score:.5f}, same masks on fresh weights {again:.5f}")
     return Rewinding(metric, runs, dense)
-
-
-def rewinding_text(result: Rewinding) -> str:
-    """A table: one line per k, and the finding for the best k."""
-    dense = statistics.fmean(result.dense)
-    head = f"{'k (passes)':>10} {'ticket':>9} {'fresh':>9} {'difference':>20} {'barrier':>9} {'overlap':>8}"
-    lines = [f"test {result.metric}; the dense network has {dense:.5f}", head]
-    for passes in result.rewinds:
-        runs = result.at(passes)
-        gain = result.gain(passes)
-        barriers = [run.barrier for run in runs if run.barrier is not None]
-        overlaps = [run.overlap for run in runs if run.overlap is not None]
-        lines.append(
-            f"{passes:10g} {statistics.fmean(run.ticket_test for run in runs):9.5f} "
-            f"{statistics.fmean(run.fresh_test for run in runs):9.5f} {_signed(gain):>20} "
-            f"{format(statistics.fmean(barriers), '.5f') if barriers else '-':>9} "
-            f"{format(statistics.fmean(overlaps), '.3f') if overlaps else '-':>8}"
-        )
-    best = result.best
-    kept = statistics.fmean(run.kept for run in result.runs)
-    lines.append(
-        f"best k by validation: {best:g} passes; at keep rate {kept:.2f} its tickets differ from the same masks on "
-        f"fresh weights by {_signed(result.gain(best))} over {len(result.at(best))} seeds"
-    )
-    return "\n".join(lines)
-
-
-def _signed(interval: Interval) -> str:
-    if interval.half is None:
-        return f"{interval.mean:+.5f}"
-    return f"{interval.mean:+.5f} ± {interval.half:.5f}"

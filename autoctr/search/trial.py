@@ -29,7 +29,7 @@ from autoctr.search.seeds import derive
 from autoctr.training import checkpoint
 from autoctr.training.adapters import adapted, smallest_ranks, truncated
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Fitted, Rung, Splits, fit, ramp_rows, score_members
+from autoctr.training.fit import Fitted, Rung, Splits, fit, score_members
 from autoctr.training.rows import ResidentRows
 from autoctr.training.tickets import Tickets, find_tickets, train_rows
 
@@ -134,14 +134,7 @@ class Laboratory:
         return {"dense": dense, "open": open_multiply_adds(candidate, statistics, closed)}
 
     def _cohort(self, candidate: Candidate, **options: Any) -> Cohort:
-        return Cohort(
-            self.dataset.statistics,
-            [candidate],
-            checkpoint.frozen_tables(self.dataset),
-            ramp=ramp_rows(len(self.splits.train)),
-            device=self.device,
-            **options,
-        )
+        return Cohort.on(self.dataset, [candidate], device=self.device, **options)
 
     def _fit(
         self,

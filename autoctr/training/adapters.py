@@ -9,7 +9,6 @@ from torch.nn import functional
 from autoctr.data.dataset import Dataset
 from autoctr.model.candidate import ranks
 from autoctr.model.fusion import FusionNetwork
-from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
 
@@ -47,16 +46,8 @@ def truncated(cohort: Cohort, wanted: list[int], dataset: Dataset) -> Cohort:
     candidate = cohort.network.candidates[0]
     member = candidate.replace(domain_ranks=tuple(wanted), truncate=False)
     network, given = cohort.network, cohort.weights()
-    cut = Cohort(
-        dataset.statistics,
-        [member],
-        frozen_tables(dataset),
-        ramp=cohort.ramp,
-        dtype=network.dtype,
-        device=network.device,
-        start=cohort,
-        masks=given.masks,
-    )
+    options = {"dtype": network.dtype, "device": network.device}
+    cut = Cohort.on(dataset, [member], start=cohort, masks=given.masks, **options)
     views, sources = cut.network.layout.views(cut.flat), network.layout.views(given.flat)
     for name in list(views):
         if not name.endswith(".lora.A"):

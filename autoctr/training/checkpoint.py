@@ -16,12 +16,6 @@ from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.model.network import Network
 from autoctr.training.cohort import Cohort, Weights
-from autoctr.training.fit import ramp_rows
-
-
-def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
-    """The dataset's side tables as tensors."""
-    return {name: torch.from_numpy(table.copy()) for name, table in dataset.tables.items()}
 
 
 def save(path: Path, network: Network, weights: Weights) -> None:
@@ -60,12 +54,10 @@ def restore(
     device: torch.device | str,
 ) -> Cohort:
     """A cohort of one member with the given named weights."""
-    statistics = dataset.statistics
-    ramp = ramp_rows(len(dataset.train))
     masks = tensors["masks"][None] if "masks" in tensors else None
     if masks is None and candidate.keep_rate < 1:
         raise ValueError("the masks of its tickets are missing")
-    cohort = Cohort(statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device, masks=masks)
+    cohort = Cohort.on(dataset, [candidate], device=device, masks=masks)
     network = cohort.network
     if masks is not None and masks.shape != (1, network.units, network.maskable.size):
         raise ValueError(f"masks has the shape {list(masks.shape)}, expected {[network.units, network.maskable.size]}")
@@ -77,7 +69,7 @@ def restore(
             _fill(view[0], tensors, f"{prefix}.{name}")
     _fill(cohort.table[:, 0], tensors, "embedding")
     _fill(cohort.running[0], tensors, "running")
-    cohort.ramped = round(progress * ramp)
+    cohort.ramped = round(progress * cohort.ramp)
     return cohort
 
 

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from autoctr.data.dataset import Dataset
 from autoctr.data.statistics import Statistics
 from autoctr.model.build import build_network
 from autoctr.model.candidate import Candidate
@@ -51,6 +53,16 @@ class Weights:
             self.progress,
             self.masks,
         )
+
+
+def ramp_rows(train_rows: int) -> int:
+    """Training rows over which sparsity is ramped up: one pass. Independent of where a fit ends."""
+    return train_rows
+
+
+def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
+    """The dataset's side tables as tensors."""
+    return {name: torch.from_numpy(table.copy()) for name, table in dataset.tables.items()}
 
 
 class Cohort:
@@ -118,6 +130,12 @@ class Cohort:
         self.adapters_only = adapters_only
         self._movable: dict[tuple[bool, ...], Tensor] = {}
         self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
+
+    @classmethod
+    def on(cls, dataset: Dataset, candidates: Sequence[Candidate], **options: Any) -> Cohort:
+        """A cohort for a dataset, with the usual ramp; ``options`` as in :class:`Cohort`."""
+        ramp = ramp_rows(len(dataset.train))
+        return cls(dataset.statistics, candidates, frozen_tables(dataset), ramp=ramp, **options)
 
     @property
     def progress(self) -> float:

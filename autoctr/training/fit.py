@@ -54,11 +54,6 @@ def rung_rows(train_rows: int) -> int:
     return min(train_rows, 4_000_000)
 
 
-def ramp_rows(train_rows: int) -> int:
-    """Training rows over which sparsity is ramped up: one pass. Independent of where a fit ends."""
-    return train_rows
-
-
 def score_members(
     cohort: Cohort, rows: ResidentRows, dataset: Dataset, task: int = 0, weights: Weights | None = None
 ) -> list[Scores]:

@@ -31,8 +31,7 @@ from autoctr.data.statistics import Kind, Statistics
 from autoctr.errors import UserError
 from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.metrics import log_loss, score
 from autoctr.training.rows import ResidentRows
 from autoctr.training.snapshots import POOLINGS, SnapshotBank, TinyModel, passes, require_earlier

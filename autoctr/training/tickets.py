@@ -17,9 +17,8 @@ from torch import Tensor
 from autoctr.data.dataset import Dataset
 from autoctr.model.candidate import Candidate
 from autoctr.model.tickets import overlap, prune, round_rate
-from autoctr.training.checkpoint import frozen_tables
 from autoctr.training.cohort import Cohort, Weights
-from autoctr.training.fit import OutOfTime, Splits, ramp_rows
+from autoctr.training.fit import OutOfTime, Splits
 from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
@@ -40,20 +39,6 @@ class Tickets:
     kept: tuple[float, ...]
     overlap: float | None
     rows: int
-
-
-def fresh(
-    candidate: Candidate,
-    dataset: Dataset,
-    device: torch.device | str,
-    start: Cohort | None,
-    masks: Tensor | None = None,
-) -> Cohort:
-    """A cohort of one at ``start``'s weights (or its own fresh ones), with fresh moments."""
-    ramp = ramp_rows(len(dataset.train))
-    return Cohort(
-        dataset.statistics, [candidate], frozen_tables(dataset), ramp=ramp, device=device, start=start, masks=masks
-    )
 
 
 def train_rows(
@@ -109,7 +94,7 @@ def find_tickets(
     """
     train = splits.train
     plain = candidate.replace(averaging=0.0)
-    theta = fresh(plain, dataset, device, start)
+    theta = Cohort.on(dataset, [plain], device=device, start=start)
     rewind = round(candidate.rewind * len(train))
     train_rows(theta, train, rewind, seed=seed, batch=candidate.batch, deadline=deadline)
     visited = theta.rows
@@ -127,7 +112,7 @@ def find_tickets(
             continue
         batch = min(candidate.batch, max(SMALLEST_BATCH, own // STEPS_PER_PASS))
         for _ in range(candidate.ticket_rounds):
-            cohort = fresh(plain, dataset, device, theta, masks[None])
+            cohort = Cohort.on(dataset, [plain], device=device, start=theta, masks=masks[None])
             count = math.ceil(candidate.ticket_epochs * own)
             train_rows(cohort, train, count, seed=seed, batch=batch, chosen=chosen, task=task, deadline=deadline)
             visited += cohort.rows
@@ -164,7 +149,7 @@ def error_barrier(
     candidate = network.candidates[0].replace(averaging=0.0)
     ends = []
     for seed in seeds:
-        cohort = fresh(candidate, dataset, network.device, start, masks)
+        cohort = Cohort.on(dataset, [candidate], device=network.device, start=start, masks=masks)
         count = math.ceil(epochs * len(splits.train))
         train_rows(cohort, splits.train, count, seed=seed, batch=candidate.batch)
         ends.append(cohort)

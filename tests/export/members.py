@@ -18,8 +18,7 @@ from autoctr.export.generate import model_plan, model_source, model_state
 from autoctr.export.verify import searched_probabilities
 from autoctr.model.architecture import Architecture, Node, inputs, one_hot
 from autoctr.model.candidate import Candidate
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 
 RAMP = 1000
 

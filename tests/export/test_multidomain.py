@@ -13,8 +13,7 @@ from fake_data import TASKS, fake_dataset
 from autoctr.data.dataset import Dataset
 from autoctr.model.build import BACKBONES
 from autoctr.model.candidate import Candidate
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 from export.members import check, generated, member, run, source_of, unknown_rows
 

@@ -14,8 +14,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.data.statistics import Kind
 from autoctr.model.architecture import ADD, ATTENTION, CONCAT, OPERATORS, PRODUCT, Architecture, Node, one_hot, parallel
 from autoctr.model.candidate import Candidate, ranks
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 from export.members import check, full_wiring, generated, member, run, source_of, state_of, uniform_wiring, unknown_rows
 

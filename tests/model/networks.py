@@ -16,8 +16,7 @@ from autoctr.data.statistics import Kind
 from autoctr.model.architecture import OPERATORS, Architecture, Node, consumers, inputs, one_hot, producers
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.model.network import Batch
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 
 Array = npt.NDArray[np.float64]

@@ -26,8 +26,7 @@ from autoctr.model.architecture import (
     stacked,
 )
 from autoctr.model.candidate import Candidate
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from model.networks import TINY, mixed_batch, random_cohort, random_wiring, resident, scored
 
 

@@ -21,8 +21,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.model.domain_linear import domain_linear
 from autoctr.model.network import Batch, Network
 from autoctr.model.segments import Segments
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 from model.networks import TINY, batch_of, mixed_batch, random_cohort, reference_x0, resident, scored
 

@@ -21,8 +21,7 @@ from autoctr.model.architecture import full
 from autoctr.model.candidate import Candidate
 from autoctr.model.components import CROSS, token_width
 from autoctr.model.parameters import Layout
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from model.networks import TINY, mixed_batch, random_cohort, resident, scored
 
 K, B = 2, 5

@@ -18,8 +18,7 @@ from autoctr.model.architecture import ATTENTION, FIXED, Node, full, one_hot, pa
 from autoctr.model.candidate import Candidate, sparsities
 from autoctr.model.fusion import FusionNetwork, open_multiply_adds
 from autoctr.model.network import field_widths
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from model.networks import TINY, mixed_batch, random_cohort, resident, scored
 
 PRUNED: dict[str, Any] = TINY | {"blocks": 2, "wiring": full(2), "sparsity": 0.4, "input_pruner": True}

@@ -9,8 +9,7 @@ from autoctr.model.architecture import full, parallel
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import initial_table
 from autoctr.model.parameters import Layout, constant, normal, transfer, uniform, zeros
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from model.networks import TINY, resident
 
 

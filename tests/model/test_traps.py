@@ -16,8 +16,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates, straight_through
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from model.networks import TINY, batch_of, mixed_batch, random_cohort, resident, scored, uniform_wiring
 
 

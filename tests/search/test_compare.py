@@ -26,8 +26,7 @@ from autoctr.search.space import load_space
 from autoctr.search.study import Study
 from autoctr.search.trial import Laboratory
 from autoctr.training.bootstrap import mean_interval, percentile_interval
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.fit import Diverged
 
 SMALL = Candidate(width=8, embedding=4, blocks=1, batch=512, epochs=2, learning_rate=0.01)

@@ -10,8 +10,9 @@ from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
+from autoctr.report.rewinding import rewinding_text
 from autoctr.search import rewinding as module
-from autoctr.search.rewinding import Rewind, Rewinding, rewinding, rewinding_text
+from autoctr.search.rewinding import Rewind, Rewinding, rewinding
 from autoctr.training.cohort import Cohort
 
 SMALL = Candidate(

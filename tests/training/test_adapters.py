@@ -19,8 +19,7 @@ from autoctr.model.candidate import Candidate, ranks
 from autoctr.training import adapters as adapters_module
 from autoctr.training import checkpoint
 from autoctr.training.adapters import TOLERANCE, adapted, domain_losses, low_rank, smallest_ranks, truncated
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 
 DOMAINS = 4
 

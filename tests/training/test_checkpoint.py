@@ -15,8 +15,7 @@ from autoctr.errors import UserError
 from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
 from autoctr.training import checkpoint
-from autoctr.training.cohort import Cohort
-from autoctr.training.fit import ramp_rows
+from autoctr.training.cohort import Cohort, ramp_rows
 
 MEMBERS: dict[str, dict[str, Any]] = {
     "plain": {"wiring": parallel(2)},

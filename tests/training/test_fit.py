@@ -15,9 +15,8 @@ from autoctr.model.architecture import full, parallel
 from autoctr.model.candidate import Candidate
 from autoctr.search.oneshot import search_rows, supernet_candidate, train_supernet
 from autoctr.training import fit as fit_module
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Diverged, Fitted, OutOfTime, Rung, Splits, fit, ramp_rows, score_members
+from autoctr.training.cohort import Cohort, frozen_tables, ramp_rows
+from autoctr.training.fit import Diverged, Fitted, OutOfTime, Rung, Splits, fit, score_members
 
 FAST: dict[str, Any] = {
     "embedding": 4, "width": 8, "batch": 64, "wiring": parallel(2), "learning_rate": 0.02, "dropout": 0.1,

@@ -15,8 +15,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.data.statistics import Kind
 from autoctr.model.architecture import ADD, Architecture, Node, full, one_hot, parallel, stacked
 from autoctr.model.candidate import Candidate
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 
 STEPS = 200

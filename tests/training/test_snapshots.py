@@ -16,8 +16,7 @@ from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import FeatureEmbedding, SnapshotField
 from autoctr.model.parameters import Layout
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 from autoctr.training.snapshots import LeakError, Snapshot, SnapshotBank, TinyModel, narrowed, require_earlier
 

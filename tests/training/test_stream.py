@@ -24,8 +24,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.report.curve import replay_text
 from autoctr.training import snapshots as snapshots_module
 from autoctr.training import stream as stream_module
-from autoctr.training.checkpoint import frozen_tables
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.rows import ResidentRows
 from autoctr.training.snapshots import LeakError
 from autoctr.training.stream import (

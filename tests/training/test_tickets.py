@@ -24,15 +24,14 @@ from autoctr.model.network import Batch
 from autoctr.model.tickets import round_rate
 from autoctr.training import checkpoint
 from autoctr.training import tickets as tickets_module
-from autoctr.training.cohort import Cohort, Weights
-from autoctr.training.fit import OutOfTime, Splits, ramp_rows
+from autoctr.training.cohort import Cohort, Weights, ramp_rows
+from autoctr.training.fit import OutOfTime, Splits
 from autoctr.training.tickets import (
     SMALLEST_BATCH,
     STEPS_PER_PASS,
     Tickets,
     error_barrier,
     find_tickets,
-    fresh,
     train_rows,
 )
 
@@ -187,7 +186,7 @@ def test_theta_k_is_the_network_after_k_steps(dataset: Dataset, splits: Splits, 
     """60, 300 and 720 rows in batches of 32 are 2, 10 and 19 + 4 steps."""
     result = found(dataset, splits, rewind=rewind, ticket_epochs=0.0)
     assert result.start.steps == steps
-    by_hand = fresh(MEMBER.replace(averaging=0.0, rewind=rewind), dataset, "cpu", None)
+    by_hand = Cohort.on(dataset, [MEMBER.replace(averaging=0.0, rewind=rewind)])
     for epoch in range(2):
         for batch in splits.train.batches(SEED, epoch, 32):
             if by_hand.steps < steps:
@@ -232,7 +231,7 @@ def test_trap_4_7_3_a_rewind_restores_weights_and_starts_the_moments_anew(
 
 
 def test_a_given_start_is_where_theta_begins(dataset: Dataset, splits: Splits) -> None:
-    start = fresh(MEMBER.replace(seed=77), dataset, "cpu", None)
+    start = Cohort.on(dataset, [MEMBER.replace(seed=77)])
     train_rows(start, splits.train, 200, seed=1, batch=32)
     result = find_tickets(MEMBER, splits, dataset, seed=SEED, start=start)
     given = start.weights()
@@ -274,7 +273,7 @@ def test_each_task_learns_its_own_label_only(dataset: Dataset, splits: Splits, t
     ends = []
     batch = next(splits.train.batches(0, 0, 32))
     for labels in (batch.labels, torch.stack([batch.labels[:, 0], 1 - batch.labels[:, 1]], 1)):
-        cohort = fresh(MEMBER, dataset, "cpu", None)
+        cohort = Cohort.on(dataset, [MEMBER])
         cohort.step(dataclasses.replace(batch, labels=labels), task=0)
         ends.append(cohort.flat)
     assert torch.equal(*ends)
@@ -310,7 +309,7 @@ def test_out_of_time_is_told_wherever_it_happens(
 
 @pytest.mark.parametrize("count", [0, 1, 32, 33, 600, 700])
 def test_train_rows_stops_at_the_batch_that_reaches_the_count(dataset: Dataset, splits: Splits, count: int) -> None:
-    cohort = fresh(MEMBER, dataset, "cpu", None)
+    cohort = Cohort.on(dataset, [MEMBER])
     train_rows(cohort, splits.train, count, seed=0, batch=32)
     assert count <= cohort.rows < count + 32
     train_rows(cohort, splits.train, 10, seed=0, batch=32)  # further rows, not rows in all
@@ -318,7 +317,7 @@ def test_train_rows_stops_at_the_batch_that_reaches_the_count(dataset: Dataset, 
 
 
 def test_train_rows_ends_where_there_is_no_row(dataset: Dataset, splits: Splits) -> None:
-    cohort = fresh(MEMBER, dataset, "cpu", None)
+    cohort = Cohort.on(dataset, [MEMBER])
     train_rows(cohort, splits.train, 100, seed=0, batch=32, chosen=torch.zeros(ROWS, dtype=torch.bool))
     assert cohort.steps == 0
 
@@ -385,7 +384,7 @@ def test_more_patterns_of_domains_than_are_kept_change_nothing(
     for most in (64, 1):
         monkeypatch.setattr("autoctr.training.cohort.MOST_PATTERNS", most)
         masks = found(dataset, splits).masks
-        cohort = fresh(MEMBER, dataset, "cpu", None, masks)
+        cohort = Cohort.on(dataset, [MEMBER], masks=masks)
         train_rows(cohort, splits.train, 600, seed=0, batch=8)
         ends.append(cohort.flat)
         assert len(cohort._movable) <= most
@@ -394,7 +393,7 @@ def test_more_patterns_of_domains_than_are_kept_change_nothing(
 
 def test_a_ticketed_fit_learns(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, rewind=0.5)
-    cohort = fresh(MEMBER, dataset, "cpu", result.start, result.masks)
+    cohort = Cohort.on(dataset, [MEMBER], start=result.start, masks=result.masks)
     before = float(cohort.step(next(splits.train.batches(0, 0, 600)))[0])
     train_rows(cohort, splits.train, 2400, seed=0, batch=32)
     assert float(cohort.step(next(splits.train.batches(0, 0, 600)))[0]) < before - 0.02
@@ -406,7 +405,7 @@ def test_a_ticketed_fit_learns(dataset: Dataset, splits: Splits) -> None:
 @pytest.mark.parametrize("unit", ["domain", "task", "network"])
 def test_a_checkpoint_brings_the_tickets_back(dataset: Dataset, splits: Splits, tmp_path: Path, unit: str) -> None:
     result = found(dataset, splits, ticket_unit=unit, ticket_epochs=0.1)
-    cohort = fresh(MEMBER.replace(ticket_unit=unit), dataset, "cpu", result.start, result.masks)
+    cohort = Cohort.on(dataset, [MEMBER.replace(ticket_unit=unit)], start=result.start, masks=result.masks)
     train_rows(cohort, splits.train, 200, seed=0, batch=32)
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, cohort.weights())
@@ -420,7 +419,7 @@ def test_a_checkpoint_brings_the_tickets_back(dataset: Dataset, splits: Splits, 
 
 
 def test_masks_of_another_network_are_refused(dataset: Dataset, splits: Splits, tmp_path: Path) -> None:
-    cohort = fresh(MEMBER, dataset, "cpu", None, found(dataset, splits, ticket_unit="network").masks)
+    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_unit="network").masks)
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, cohort.weights())
     with pytest.raises(UserError, match="masks has the shape"):
@@ -428,7 +427,7 @@ def test_masks_of_another_network_are_refused(dataset: Dataset, splits: Splits, 
 
 
 def test_a_ticketed_member_without_masks_is_refused(dataset: Dataset, splits: Splits, tmp_path: Path) -> None:
-    cohort = fresh(MEMBER, dataset, "cpu", None, found(dataset, splits, ticket_epochs=0.1).masks)
+    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_epochs=0.1).masks)
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, dataclasses.replace(cohort.weights(), masks=None))
     with pytest.raises(UserError, match="masks"):
@@ -439,7 +438,7 @@ def test_a_ticketed_member_without_masks_is_refused(dataset: Dataset, splits: Sp
 
 
 def test_two_trainings_with_the_same_order_have_no_barrier(dataset: Dataset, splits: Splits) -> None:
-    start = fresh(MEMBER, dataset, "cpu", None)
+    start = Cohort.on(dataset, [MEMBER])
     assert error_barrier(start, splits, dataset, seeds=(4, 4), epochs=1.5) == pytest.approx(0.0, abs=1e-7)
 
 
@@ -449,12 +448,12 @@ def test_the_barrier_equals_the_reference(
     dataset: Dataset, splits: Splits, masked: bool, norm: str, rate: float, epochs: float
 ) -> None:
     member = MEMBER.replace(norm=norm, learning_rate=rate, dropout=0.0)
-    start = fresh(member, dataset, "cpu", None)
+    start = Cohort.on(dataset, [member])
     masks = found(dataset, splits, ticket_epochs=0.1).masks if masked else None
     told = error_barrier(start, splits, dataset, seeds=(1, 2), epochs=epochs, masks=masks, points=5)
     ends = []
     for seed in (1, 2):
-        cohort = fresh(member.replace(averaging=0.0), dataset, "cpu", start, masks)
+        cohort = Cohort.on(dataset, [member.replace(averaging=0.0)], start=start, masks=masks)
         train_rows(cohort, splits.train, math.ceil(epochs * ROWS), seed=seed, batch=32)
         ends.append(cohort)
     losses = {}
@@ -472,7 +471,7 @@ def test_the_barrier_equals_the_reference(
 
 
 def test_a_barrier_leaves_its_start_alone(dataset: Dataset, splits: Splits) -> None:
-    start = fresh(MEMBER, dataset, "cpu", None)
+    start = Cohort.on(dataset, [MEMBER])
     before = start.weights().copy()
     error_barrier(start, splits, dataset, seeds=(1, 2), epochs=0.5)
     assert torch.equal(start.flat, before.flat)
@@ -482,6 +481,6 @@ def test_a_barrier_leaves_its_start_alone(dataset: Dataset, splits: Splits) -> N
 def test_the_ramp_of_sparsity_goes_on_from_theta_k(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, rewind=0.5, sparsity=0.3, ticket_epochs=0.1)
     assert result.start.progress == pytest.approx(0.5, abs=0.05)
-    stage_2 = fresh(MEMBER.replace(sparsity=0.3), dataset, "cpu", result.start, result.masks)
+    stage_2 = Cohort.on(dataset, [MEMBER.replace(sparsity=0.3)], start=result.start, masks=result.masks)
     assert stage_2.progress == result.start.progress
     assert ramp_rows(ROWS) == ROWS
