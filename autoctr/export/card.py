@@ -27,7 +27,7 @@ USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetenso
 def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
     """The card of the files that lie in ``folder``, JSON-ready, without metrics."""
     wiring = plan.candidate.wiring
-    frozen = set(plan.vector_names.values())
+    frozen = {*plan.vector_names.values(), *plan.snapshots.values()}
     trained = [name for name in state if name not in frozen and not name.endswith(_FIXED)]
     embedding = math.prod(state["embedding.weight"].shape)
     return {
@@ -36,6 +36,7 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
         "tasks": list(plan.statistics.tasks),
         "candidate": plan.candidate.to_dict(),
         "wiring": None if wiring is None else wiring.describe(),
+        "snapshots": _snapshots(plan),
         "dataset": {
             "name": dataset.name,
             "key": dataset.key,
@@ -51,6 +52,21 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
             "safetensors": _version("safetensors"),
         },
         "files": {name: _digest(folder / name) for name in FILES},
+    }
+
+
+def _snapshots(plan: Plan) -> dict[str, Any] | None:
+    """Which frozen snapshots every row reads, see E-CDCTR (arXiv 2408.16238); None without."""
+    fields = list(plan.snapshots)
+    if not fields:
+        return None
+    first = fields[0]
+    return {
+        "fields": [field.of for field in fields],
+        "pooling": first.pooling,
+        "newest": first.window,
+        "use": "every row reads the newest snapshots, which have learned from all training rows of the rich domains; "
+        "no time stamp is needed",
     }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from textwrap import indent
 
 from autoctr.export.names import literal
-from autoctr.export.plan import Plan
+from autoctr.export.plan import Plan, pooled_by_attention
+from autoctr.model.embedding import SnapshotField
 
 LINE = 100
 
@@ -23,6 +24,22 @@ def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
     """
     share = known.to(values.dtype)[:, :, None]
     return (values * share).sum(1) / share.sum(1).clamp(min=1)
+'''
+
+_ATTENTION_POOL = '''
+def attention_pool(query: Tensor, snapshots: Tensor) -> Tensor:
+    """Σ_m a_m s_m with a = softmax(q · s_m / √d) over the snapshots that know the id (E-CDCTR, arXiv 2408.16238).
+
+    Args:
+        query: the id's embedding, [rows, EMBEDDING].
+        snapshots: its earlier embeddings, oldest first, zeros where it was not seen; [periods, rows, EMBEDDING].
+
+    Returns: [rows, EMBEDDING]; zeros for an id that no snapshot knows.
+    """
+    known = snapshots.ne(0).any(2)
+    scores = (query * snapshots).sum(2) / EMBEDDING**0.5
+    shares = scores.masked_fill(~known, torch.finfo(scores.dtype).min).softmax(0)
+    return (shares[:, :, None] * snapshots).sum(0)
 '''
 
 _ENTIRE_SPACE = '''
@@ -68,7 +85,11 @@ class Body:
 
 def module_source(plan: Plan, body: Body) -> str:
     """Python source of a module with the class ``Model``."""
-    shared = {_POOLING: plan.lists, _ENTIRE_SPACE: plan.task_space == "esmm"}
+    shared = {
+        _POOLING: plan.lists,
+        _ATTENTION_POOL: plan.attends,
+        _ENTIRE_SPACE: plan.task_space == "esmm",
+    }
     pieces = [*body.definitions, *(text for text, used in shared.items() if used), _model(plan, body)]
     functional = any("functional." in piece for piece in pieces)
     pieces = [_header(plan, body, functional), *pieces]
@@ -137,7 +158,8 @@ def _model(plan: Plan, body: Body) -> str:
         "vectors": len(plan.tables),
     }
     shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
-    annotations = [f"{attribute}: Tensor" for attribute in plan.vector_names.values()]
+    buffers = [*plan.vector_names.values(), *plan.snapshots.values()]
+    annotations = [f"{attribute}: Tensor" for attribute in buffers]
     logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits
     methods = "".join(f"\n{indent(method.strip(), ' ' * 4)}\n" for method in body.methods)
     return f'''
@@ -167,9 +189,14 @@ def _embedding_layers(plan: Plan) -> list[str]:
     lines = ["self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)"]
     if plan.statistics.scaled:
         lines.append(f"self.number_weights = nn.Parameter(torch.zeros({len(plan.statistics.scaled)}, EMBEDDING))")
+    sizes = {field.name: field.size for field in plan.statistics.embedded}
     for field in plan.statistics.vectors:
-        shape = f"{plan.tables[field.name]}, {field.width}"
-        lines.append(f'self.register_buffer("{plan.vector_names[field.name]}", torch.zeros({shape}))')
+        if isinstance(field, SnapshotField):
+            periods = f"{field.window}, " if pooled_by_attention(field) else ""
+            name, shape = plan.snapshots[field], f"{periods}{sizes[field.of]}, EMBEDDING"
+        else:
+            name, shape = plan.vector_names[field.name], f"{plan.tables[field.name]}, {field.width}"
+        lines.append(f'self.register_buffer("{name}", torch.zeros({shape}))')
     if plan.candidate.width:
         lines.append(f"self.projection = nn.Linear({plan.fields_width}, WIDTH)")
     return lines
@@ -192,12 +219,27 @@ def _embed(plan: Plan) -> list[str]:
         parts.append(f"mean_of_known(embedded{span}, ids{span} != {offsets[field.name]}),  # {literal(field.name)}")
     if statistics.scaled:
         parts.append("(numbers[:, :, None] * self.number_weights).flatten(1),")
-    for column, (name, attribute) in enumerate(plan.vector_names.items()):
-        parts.append(f"functional.embedding(vectors[:, {column}], self.{attribute}),  # {literal(name)}")
+    frozen = list(plan.vector_names)
+    for field in statistics.vectors:
+        if isinstance(field, SnapshotField):
+            parts.append(f"{_snapshots(plan, field)},  # {literal(field.name)}")
+        else:
+            attribute = plan.vector_names[field.name]
+            column = frozen.index(field.name)
+            parts.append(f"functional.embedding(vectors[:, {column}], self.{attribute}),  # {literal(field.name)}")
     if len(parts) == 1:
         return [*lines, f"return self.embedding(ids){chosen}.flatten(1)"]
     parts = [f"    {part}" for part in parts]
     return [*lines, "embedded = self.embedding(ids)", "parts = [", *parts, "]", "return torch.cat(parts, dim=1)"]
+
+
+def _snapshots(plan: Plan, field: SnapshotField) -> str:
+    """An expression of an id's pooled snapshots."""
+    slot, offset = plan.slots[field.of], plan.statistics.offsets[field.of]
+    rows = f"ids[:, {slot}] - {offset}" if offset else f"ids[:, {slot}]"
+    if pooled_by_attention(field):
+        return f"attention_pool(embedded[:, {slot}], self.{plan.snapshots[field]}[:, {rows}])"
+    return f"functional.embedding({rows}, self.{plan.snapshots[field]})"
 
 
 def _columns(chosen: Sequence[int], count: int) -> str:

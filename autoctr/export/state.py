@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from autoctr.export.plan import Plan
+from autoctr.export.plan import Plan, pooled_by_attention
+from autoctr.model.embedding import SnapshotField, SnapshotPool
 from autoctr.model.network import Network
 from autoctr.training.cohort import Weights
 
@@ -28,11 +29,23 @@ def embedding_state(plan: Plan, network: Network, weights: Weights) -> dict[str,
     state = {"embedding.weight": weights.table[:, 0]}
     if plan.statistics.scaled:
         state["number_weights"] = dense["numbers"]
-    for field, table in zip(plan.statistics.vectors, network.embedding.tables, strict=True):
-        state[plan.vector_names[field.name]] = table
+    for column, (field, table) in enumerate(zip(plan.statistics.vectors, network.embedding.tables, strict=True)):
+        if isinstance(field, SnapshotField):
+            state[plan.snapshots[field]] = _served(field, network.embedding.pools[column], table)
+        else:
+            state[plan.vector_names[field.name]] = table
     if network.projected:
         state |= linear_state(dense, "projection", "projection")
     return state
+
+
+def _served(field: SnapshotField, pool: SnapshotPool, table: Tensor) -> Tensor:
+    """The newest snapshots of every id, [M, V, d], or the one vector they are pooled to, [V, d]."""
+    ids = torch.arange(pool.size, device=table.device)
+    newest = table[-field.window * pool.size :]
+    if pooled_by_attention(field):
+        return newest.reshape(field.window, pool.size, field.width)
+    return pool.pooled(ids, newest)
 
 
 def linear_state(dense: Named, source: str, target: str) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from autoctr.data.dataset import Rows
 from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
 from autoctr.training.rows import ResidentRows
+from autoctr.training.snapshots import newest
 
 TOLERANCE = 1e-5
 EXACT = 1e-9
@@ -69,13 +70,15 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000) 
     Args:
         folder: a whole export.
         cohort: the member that was exported.
-        rows: encoded rows; at most ``limit`` of them are compared, evenly spaced.
+        rows: encoded rows; at most ``limit`` of them are compared, evenly spaced. Where the network reads snapshots,
+            they read the newest, as every row does at serving time.
 
     Raises:
         ExportMismatch: if the folder does not run.
     """
     if len(rows) > limit:
         rows = rows.take(np.linspace(0, len(rows) - 1, limit).astype(np.int64))
+    rows = newest(rows, cohort.network.statistics, cohort.network.embedding.tables)
     differences = _differences(folder, cohort, rows, torch.float32)
     beyond = ~(differences <= TOLERANCE)
     rounding = np.zeros(len(rows), bool)

@@ -14,6 +14,7 @@ from autoctr.model.architecture import Architecture
 
 MAXIMUM_RANK = 64
 MAXIMUM_SPARSITY = 0.9
+MAXIMUM_SNAPSHOTS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,9 @@ class Candidate:
     Transfer (E-CDCTR, arXiv 2408.16238)
         warm_start: passes over the rows of the richer domains before all domains train; 0 = off.
         warm_share: share of the domains, by rows, that count as rich.
+        snapshots: periods of the rich domains' history; after each a tiny model's embeddings are frozen, and every row
+            reads those that are older than itself. 0 = off; needs time stamps.
+        pooling: how the snapshots of an id become one vector: ``attention``, ``mean`` or ``last``.
     Training
         task_space: how labels after the first are learned: on ``all`` rows, on the rows whose first label is 1
             (``clicked``: a conversion's chance given a click), or over all rows as the product with the first one's
@@ -118,6 +122,8 @@ class Candidate:
     rewind: float = 0.0
     warm_start: float = 0.0
     warm_share: float = 0.5
+    snapshots: int = 0
+    pooling: Literal["attention", "mean", "last"] = "attention"
     task_space: Literal["all", "clicked", "esmm"] = "all"
     order: Literal["mixed", "alternating"] = "mixed"
     learning_rate: float = 3e-3
@@ -193,8 +199,10 @@ class Candidate:
             idle.append("rank")
         if self.keep_rate == 1:
             idle += ["ticket_rounds", "ticket_epochs", "ticket_unit", "ticket_ranking", "rewind"]
-        if not self.warm_start:
+        if not self.warm_start and not self.snapshots:
             idle.append("warm_share")
+        if self.snapshots < 2:
+            idle.append("pooling")
         changes: dict[str, Any] = {name: FIELD_DEFAULTS[name] for name in idle}
         if self.sparsity and self.sparsity_form == "scaling":
             changes["sparsity"] = MAXIMUM_SPARSITY
@@ -222,11 +230,18 @@ class Candidate:
         )
 
     def canonical(self) -> str:
-        """One string per distinct candidate: JSON with sorted keys."""
-        return json.dumps(self.to_dict(), sort_keys=True)
+        """One string per distinct candidate: JSON with sorted keys, without the :data:`LATER` fields at their default.
+
+        So a candidate from before these fields has the same string as ever, and what is kept under it is found.
+        """
+        later = {name for name in LATER if getattr(self, name) == FIELD_DEFAULTS[name]}
+        return json.dumps({name: value for name, value in self.to_dict().items() if name not in later}, sort_keys=True)
 
 
 FIELD_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Candidate)}
+
+#: Fields that stored candidates of earlier versions lack.
+LATER = ("snapshots", "pooling")
 
 SUPERNET = ["learned", "architecture_rate", "warmup", "alternating", "readout", "search_epochs", "retrain"]
 
@@ -252,6 +267,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "rewind": (0, 1000),
     "warm_start": (0, 1000),
     "warm_share": (0, 1),
+    "snapshots": (0, MAXIMUM_SNAPSHOTS),
     "learning_rate": (0, 10),
     "embedding_rate": (0, 1000),
     "weight_decay": (0, 10),

@@ -65,14 +65,9 @@ class SnapshotPool:
             looked_up: embedding of every slot, [K, B, slots, E].
             first: int [B], row of ``frozen`` [snapshots · V, d] of the oldest snapshot.
         """
-        steps = torch.arange(self.field.window, device=first.device)
-        snapshots = functional.embedding(first[:, None] + steps * self.size, frozen)
-        known = snapshots.ne(0).any(2)
-        if self.field.pooling == "mean":
-            return (snapshots.sum(1) / known.sum(1).clamp(min=1)[:, None]).expand(len(looked_up), -1, -1)
-        if self.field.pooling == "last":
-            latest = (known * (steps + 1)).argmax(1)
-            return snapshots[torch.arange(len(first), device=first.device), latest].expand(len(looked_up), -1, -1)
+        if self.field.pooling != "attention":
+            return self.pooled(first, frozen).expand(len(looked_up), -1, -1)
+        snapshots, known = self._read(first, frozen)
         query = looked_up[:, :, self.slot]
         if self.mapped:
             query = torch.bmm(query, weights[f"{self.field.name}.query"])
@@ -80,6 +75,20 @@ class SnapshotPool:
         # without any known snapshot the weights are alike and the snapshots zeros
         shares = scores.masked_fill(~known, torch.finfo(scores.dtype).min).softmax(2)
         return torch.einsum("kbm,bmd->kbd", shares, snapshots)
+
+    def pooled(self, first: Tensor, frozen: Tensor) -> Tensor:
+        """The pool where no member has a say in it, [B, d]: ``mean``, ``last``, or the only snapshot."""
+        snapshots, known = self._read(first, frozen)
+        if self.field.pooling == "mean":
+            return snapshots.sum(1) / known.sum(1).clamp(min=1)[:, None]
+        latest = (known * torch.arange(1, self.field.window + 1, device=first.device)).argmax(1)
+        return snapshots[torch.arange(len(first), device=first.device), latest]
+
+    def _read(self, first: Tensor, frozen: Tensor) -> tuple[Tensor, Tensor]:
+        """Every row's snapshots, [B, M, d], and in which of them its id was seen, bool [B, M]."""
+        steps = torch.arange(self.field.window, device=first.device)
+        snapshots = functional.embedding(first[:, None] + steps * self.size, frozen)
+        return snapshots, snapshots.ne(0).any(2)
 
 
 class FeatureEmbedding:

@@ -16,7 +16,7 @@ from torch import Tensor
 from autoctr.data.statistics import Statistics
 from autoctr.model.candidate import Candidate
 from autoctr.model.dropout import dropout
-from autoctr.model.embedding import FeatureEmbedding
+from autoctr.model.embedding import FeatureEmbedding, SnapshotField
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.parameters import Layout, Views
 from autoctr.model.segments import Segments
@@ -24,7 +24,7 @@ from autoctr.model.tasks import entire_space
 
 SHAPE_FIELDS = (
     "backbone", "experts", "embedding", "width", "blocks", "cross", "norm", "sparsity_form", "pruner_input",
-    "input_pruner", "learned", "ticket_unit", "batch", "order", "task_space",
+    "input_pruner", "learned", "ticket_unit", "batch", "order", "task_space", "snapshots", "pooling",
 )  # fmt: skip
 
 
@@ -110,6 +110,8 @@ class Network(abc.ABC):
             values = {getattr(candidate, name) for candidate in candidates}
             if len(values) > 1:
                 raise ValueError(f"members of a cohort must agree in {name}, not {sorted(values)}")
+        if first.snapshots and not any(isinstance(field, SnapshotField) for field in statistics.vectors):
+            raise ValueError(f"snapshots is {first.snapshots}, but the rows read none; see with_snapshots")
         self.relaxed = False
         self.statistics, self.candidates = statistics, tuple(candidates)
         self.dtype, self.device = dtype, torch.device(device)

@@ -27,6 +27,7 @@ from autoctr.search.study import DEFAULT_ROOT, Study
 from autoctr.training.bootstrap import Interval, bootstrap, mean_interval, percentile_interval
 from autoctr.training.fit import Diverged, Rung
 from autoctr.training.metrics import METRICS, score
+from autoctr.training.periods import obstacle
 from autoctr.training.rows import ResidentRows
 
 if TYPE_CHECKING:
@@ -154,8 +155,10 @@ def compare(
     _check_scorable(encoded, metric)
     chosen |= {study.name: winner(study, encoded) for study in opened}
     chosen |= {name: _as_learned(candidate) for name, candidate in read}
-    domains = len(encoded.statistics.domains)
+    problem, domains = obstacle(encoded), len(encoded.statistics.domains)
     for name, candidate in chosen.items():
+        if candidate.snapshots and problem is not None:
+            raise UserError(f"model {name} reads snapshots, but {encoded.name} {problem}; set its snapshots to 0")
         if candidate.domain_ranks is not None and len(candidate.domain_ranks) != domains:
             raise UserError(
                 f"{name} has learned ranks for {len(candidate.domain_ranks)} domains, but {encoded.name} has "
@@ -242,8 +245,8 @@ class _Bench:
         )
         failures: list[str] = []
         for seed in sorted({seed for seed, _ in missing}):
-            with tempfile.TemporaryDirectory() as supernets:
-                self._run_seed(seed, [model for due, model in missing if due == seed], Path(supernets), failures)
+            with tempfile.TemporaryDirectory() as folder:
+                self._run_seed(seed, [model for due, model in missing if due == seed], Path(folder), failures)
         runs = [run for _, model, key in wanted if (run := self.results.find(key, model)) is not None]
         resamples = {run.key: self.results.resamples(run.key, self.metric) for run in runs}
         return Comparison(
@@ -260,10 +263,10 @@ class _Bench:
     def _key(self, model: str, seed: int) -> str:
         return run_key(self.models[model], self.dataset, self.metric, seed)
 
-    def _run_seed(self, seed: int, models: list[str], supernets: Path, failures: list[str]) -> None:
+    def _run_seed(self, seed: int, models: list[str], folder: Path, failures: list[str]) -> None:
         from autoctr.search.trial import Laboratory
 
-        laboratory = Laboratory(self.dataset, metric=self.metric, seed=seed, device=self.device, supernets=supernets)
+        laboratory = Laboratory(self.dataset, metric=self.metric, seed=seed, device=self.device, folder=folder)
         domains = len(self.dataset.statistics.domains)
         test = ResidentRows(self.dataset.test, domains, dtype=torch.float32, device=self.device)
         for model in models:
@@ -296,7 +299,9 @@ class _Bench:
             candidate, on_rung=on_rung, on_stage=lambda stage: self.on_progress(f"{model} seed {seed}  {stage} ...")
         )
         seconds = time.monotonic() - started
-        statistics, network = self.dataset.statistics, outcome.cohort.network
+        statistics, network = outcome.cohort.network.statistics, outcome.cohort.network
+        if candidate.snapshots:
+            test = test.reading(laboratory.reader(candidate).dataset.test.vectors)
         logits, labels = outcome.cohort.logits(test)[0, :, 0], test.labels[:, 0]
         scores = score(logits, labels, test.domain, statistics.domains, test.user)
         resamples = bootstrap(
@@ -316,7 +321,7 @@ class _Bench:
             logloss_error=_standard_error(resamples["logloss"]),
             parameters=dense_parameters(network),
             embedding_parameters=outcome.cohort.table[:, 0].numel(),
-            multiply_adds=multiply_adds(outcome.candidate, self.dataset.statistics),
+            multiply_adds=multiply_adds(outcome.candidate, statistics),
             seconds=round(seconds, 2),
             dataset_key=self.dataset.key,
             key=key,

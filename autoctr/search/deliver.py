@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoctr.errors import UserError
-from autoctr.search.run import find_device, load_study, open_dataset
+from autoctr.search.run import load_study, open_dataset, stored_network
 from autoctr.search.study import DEFAULT_ROOT, Study
 
 
@@ -29,12 +29,10 @@ def export(
         UserError: if the study or the trial is not there, or its weights were not kept.
     """
     from autoctr.export.folder import write_folder
-    from autoctr.training import checkpoint
 
     study = load_study(name, root=root, storage=storage)
     number = _number(study, trial)
-    dataset = open_dataset(study)
-    cohort = checkpoint.load(study.weights_path(number), dataset, find_device("cpu"))
+    cohort, dataset = stored_network(study, number, open_dataset(study), "cpu")
     return write_folder(cohort, dataset, Path(out), _card(study, number))
 
 

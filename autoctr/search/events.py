@@ -22,7 +22,7 @@ class Watcher:
         """A trial starts."""
 
     def stage(self, number: int, stage: str) -> None:
-        """A trial enters a stage: supernet, read-out or fit."""
+        """A trial enters a stage, such as snapshots, supernet or fit."""
 
     def rung(self, number: int, rung: Rung, value: float, best: Record | None) -> None:
         """A trial was scored; ``value`` is its best so far, ``best`` the study's best finished trial."""

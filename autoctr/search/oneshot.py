@@ -36,11 +36,14 @@ SUPERNET_FIELDS = (
     "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
     "pruner_input", "input_pruner", "rank", "rank_tilt", "rank_divisor", "learned", "order",
 )  # fmt: skip
+#: Further fields that it depends on where its rows read snapshots.
+SNAPSHOT_FIELDS = ("snapshots", "pooling", "warm_share")
 
 
 def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
     """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
-    genes = {name: getattr(candidate, name) for name in SUPERNET_FIELDS}
+    names = [*SUPERNET_FIELDS, *(SNAPSHOT_FIELDS if candidate.snapshots else ())]
+    genes = {name: getattr(candidate, name) for name in names}
     return Candidate(**genes, architecture="learn", batch=BATCH, learning_rate=LEARNING_RATE, averaging=0.0, seed=seed)
 
 

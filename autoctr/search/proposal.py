@@ -29,6 +29,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "rank": (0, 4),
     "keep_rate": (1, 0.5),
     "warm_start": (0, 0.5),
+    "snapshots": (0, 4),
 }
 
 

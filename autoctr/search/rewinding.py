@@ -15,6 +15,7 @@ from autoctr.search.seeds import derive
 from autoctr.training.bootstrap import Interval, mean_interval
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Splits, fit, score_members
+from autoctr.training.periods import with_snapshots
 from autoctr.training.rows import ResidentRows
 from autoctr.training.tickets import error_barrier, find_tickets
 
@@ -91,6 +92,7 @@ def rewinding(
     if seeds < 1 or not rewinds or min(rewinds) < 0:
         raise UserError("rewinding needs at least one seed and one k of 0 or more passes")
     place = torch.device(device)
+    dataset = with_snapshots(dataset, candidate, seed=derive(0, 0, "snapshots"), device=place)
     domains = len(dataset.statistics.domains)
 
     def resident(rows: Rows) -> ResidentRows:

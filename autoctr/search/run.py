@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from autoctr.data.dataset import Dataset
     from autoctr.search.trial import Laboratory
+    from autoctr.training.cohort import Cohort
 
 DEFAULT_TRIALS = 30
 TRIAL_SHARE = 0.2
@@ -88,6 +89,7 @@ def search(
     encoded = load_dataset(**_paths(source))
     _check_scorable(encoded, metric)
     _check_methods(loaded, encoded)
+    loaded = _fitting(loaded, encoded, watcher)
     space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
     settings = Settings(source, space_file, metric, seed, device, trials, time_limit)
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
@@ -120,10 +122,11 @@ def resume(
     with study.owned():
         settings = study.settings
         space = load_space(settings.space)
-        dataset = load_dataset(**_paths(settings.source))
+        dataset, watcher = load_dataset(**_paths(settings.source)), watcher or Watcher()
+        space = _fitting(space, dataset, watcher)
         study.check(fingerprint(settings, space, dataset.key))
         study.set_totals(trials or settings.trials, time_limit or settings.time_limit)
-        _run(study, space, dataset, watcher or Watcher())
+        _run(study, space, dataset, watcher)
     return study
 
 
@@ -166,6 +169,27 @@ def _check_methods(space: Space, dataset: Dataset) -> None:
                 f"space {space.name} varies {', '.join(used)} between domains, but {dataset.name} has one domain; "
                 "use --space optfusion or plain, or name a domain column in the schema"
             )
+
+
+def _fitting(space: Space, dataset: Dataset, watcher: Watcher) -> Space:
+    """The space as the data set can be searched: without snapshots where it can have none.
+
+    Raises:
+        UserError: if the space leaves no candidate, or nothing that varies, without them.
+    """
+    from autoctr.training.periods import obstacle
+
+    problem = obstacle(dataset)
+    if problem is None or not space.switches_on("snapshots", 0):
+        return space
+    without = space.without("snapshots", "pooling")
+    if not space.can_take("snapshots", (0,)) or not without.vary:
+        raise UserError(
+            f"space {space.name} needs snapshots, but {dataset.name} {problem}; name the column of times in the schema "
+            "with timestamp: COLUMN, or set snapshots to 0"
+        )
+    watcher.note(f"snapshots stay off: {dataset.name} {problem}")
+    return without
 
 
 def load_study(name: str, *, root: Path | str = DEFAULT_ROOT, storage: str | None = None) -> Study:
@@ -268,7 +292,7 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
         metric=settings.metric,
         seed=settings.seed,
         device=torch.device(find_device(settings.device)),
-        supernets=study.folder / "supernets",
+        folder=study.folder,
     )
     watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
     failures = 0
@@ -433,15 +457,35 @@ def prove(study: Study, dataset: Dataset) -> None:
     study.database.set_user_attr("proof", proof)
 
 
+def stored_network(study: Study, number: int, dataset: Dataset, device: str) -> tuple[Cohort, Dataset]:
+    """A trial's network as it was kept, and the data set as that network reads it.
+
+    Raises:
+        UserError: if its weights are missing or damaged.
+    """
+    from autoctr.search.trial import snapshot_seed
+    from autoctr.training import checkpoint
+    from autoctr.training.periods import with_snapshots
+
+    candidate = next(record.candidate for record in study.records() if record.number == number)
+    read = with_snapshots(
+        dataset,
+        candidate,
+        seed=snapshot_seed(study.settings.seed),
+        device=device,
+        folder=study.folder / "snapshots",
+    )
+    return checkpoint.load(study.weights_path(number), read, device), read
+
+
 def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
     """Test metrics of every task."""
     import torch
 
-    from autoctr.training import checkpoint
     from autoctr.training.fit import score_members
     from autoctr.training.rows import ResidentRows
 
-    cohort = checkpoint.load(study.weights_path(number), dataset, find_device(study.settings.device))
+    cohort, dataset = stored_network(study, number, dataset, find_device(study.settings.device))
     domains = len(dataset.statistics.domains)
     rows = ResidentRows(dataset.test, domains, dtype=torch.float32, device=cohort.network.device)
     tasks = dataset.statistics.tasks

@@ -142,6 +142,12 @@ class Space:
             return bool(self.fix.get(name, off) != off)
         return not isinstance(part, Choices) or any(value != off for value in part.values)
 
+    def without(self, *names: str) -> Space:
+        """The space in which the named fields keep their defaults."""
+        fix = {name: value for name, value in self.fix.items() if name not in names}
+        vary = {name: part for name, part in self.vary.items() if name not in names}
+        return dataclasses.replace(self, fix=fix, vary=vary)
+
     def within(self, candidate: Candidate) -> dict[str, Any]:
         """The candidate's values of those varied fields whose range holds them."""
         values = {name: getattr(candidate, name) for name in self.vary}

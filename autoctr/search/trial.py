@@ -1,7 +1,11 @@
-"""One candidate from genes to a trained network: supernet, read-out, warm start, tickets, final fit, truncation."""
+"""One candidate from genes to a trained network.
+
+Snapshots, supernet, read-out, warm start, tickets, final fit, truncation: as far as the genes switch them on.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -30,6 +34,7 @@ from autoctr.training import checkpoint
 from autoctr.training.adapters import adapted, smallest_ranks, truncated
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Fitted, Rung, Splits, fit, score_members
+from autoctr.training.periods import rich_domains, visited_rows, with_snapshots
 from autoctr.training.rows import ResidentRows
 from autoctr.training.tickets import Tickets, find_tickets, train_rows
 
@@ -54,11 +59,22 @@ class Outcome:
     overlap: float | None = None
 
 
-class Laboratory:
-    """Everything a trial needs beside its candidate: data on the device, metric, seed, and where supernets are kept."""
+def snapshot_seed(seed: int) -> int:
+    """The seed of a study's tiny models, so that equal genes share snapshots."""
+    return derive(seed, 0, "snapshots")
 
-    def __init__(self, dataset: Dataset, *, metric: str, seed: int, device: torch.device, supernets: Path) -> None:
-        self.dataset, self.metric, self.seed, self.device, self.supernets = dataset, metric, seed, device, supernets
+
+class Laboratory:
+    """Everything a trial needs beside its candidate: data on the device, metric, seed, and what trials share.
+
+    Args:
+        folder: where trained supernets and snapshots are kept, in ``supernets`` and ``snapshots``.
+    """
+
+    def __init__(self, dataset: Dataset, *, metric: str, seed: int, device: torch.device, folder: Path) -> None:
+        self.dataset, self.metric, self.seed, self.device = dataset, metric, seed, device
+        self.supernets, self.snapshots = folder / "supernets", folder / "snapshots"
+        self._reader: tuple[tuple[object, ...], Laboratory] | None = None
         domains = len(dataset.statistics.domains)
         self.splits = Splits(
             ResidentRows(dataset.train, domains, dtype=torch.float32, device=device),
@@ -79,12 +95,56 @@ class Laboratory:
             OutOfTime: if ``deadline`` (``time.monotonic()``) passes before its first score.
             Diverged: if its scores are no longer numbers.
         """
-        visited, gap = 0, None
+        if not candidate.snapshots:
+            return self._run(candidate, 0, deadline, on_rung, on_stage)
+        on_stage("snapshots")
+        reader, visited = self.reader(candidate, deadline), visited_rows(self.dataset, candidate)
+        return reader._run(candidate, visited, deadline, on_rung, on_stage)
+
+    def reader(self, candidate: Candidate, deadline: float = math.inf) -> Laboratory:
+        """The laboratory whose rows read the candidate's snapshots; itself where they are off.
+
+        It shares everything else, and only the latest one is kept.
+
+        Raises:
+            OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+        """
+        if not candidate.snapshots:
+            return self
+        genes = (candidate.snapshots, candidate.pooling, candidate.warm_share, candidate.embedding)
+        if self._reader is None or self._reader[0] != genes:
+            self._reader = None
+            dataset = with_snapshots(
+                self.dataset,
+                candidate,
+                seed=snapshot_seed(self.seed),
+                device=self.device,
+                folder=self.snapshots,
+                deadline=deadline,
+            )
+            reader = copy.copy(self)
+            reader.dataset = dataset
+            reader.splits = Splits(
+                self.splits.train.reading(dataset.train.vectors), self.splits.valid.reading(dataset.valid.vectors)
+            )
+            self._reader = (genes, reader)
+        return self._reader[1]
+
+    def _run(
+        self,
+        candidate: Candidate,
+        visited: int,
+        deadline: float,
+        on_rung: Callable[[Rung], bool],
+        on_stage: Callable[[str], None],
+    ) -> Outcome:
+        """All stages after the snapshots, for which ``visited`` rows have been visited."""
+        gap: Gap | None = None
         start: Cohort | None = None
         if candidate.architecture == "learn":
             on_stage("supernet")
             supernet = self._supernet(supernet_candidate(candidate, derive(self.seed, 0, "supernet")), deadline)
-            visited = search_rows(candidate, len(self.splits.train))
+            visited += search_rows(candidate, len(self.splits.train))
             if candidate.wiring is None:
                 on_stage("read-out")
                 candidate = candidate.replace(wiring=read_out(supernet, candidate, self.splits, self.dataset))
@@ -177,10 +237,7 @@ class Laboratory:
     def _warm(self, candidate: Candidate, start: Cohort | None, deadline: float) -> Cohort:
         """The network after passes over the richest domains' rows alone (E-CDCTR's complete pre-training)."""
         train = self.splits.train
-        rows = self.dataset.statistics.domain_rows
-        richest = sorted(range(len(rows)), key=lambda domain: (-rows[domain], domain))
-        count = min(max(round(candidate.warm_share * len(rows)), 1), len(rows))
-        source = torch.tensor(richest[:count], device=self.device)
+        source = torch.tensor(rich_domains(self.dataset.statistics, candidate.warm_share), device=self.device)
         chosen = torch.isin(train.domain, source)
         cohort = self._cohort(candidate, start=start)
         train_rows(

@@ -61,8 +61,9 @@ def ramp_rows(train_rows: int) -> int:
 
 
 def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
-    """The dataset's side tables as tensors."""
-    return {name: torch.from_numpy(table.copy()) for name, table in dataset.tables.items()}
+    """The dataset's side tables as tensors, which share memory with those that are in memory."""
+    tables = {name: table if table.flags.writeable else table.copy() for name, table in dataset.tables.items()}
+    return {name: torch.from_numpy(table) for name, table in tables.items()}
 
 
 class Cohort:

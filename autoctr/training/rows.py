@@ -89,6 +89,12 @@ class ResidentRows:
         for piece, bounds in self._pieces(torch.arange(len(self), device=self.device), rows):
             yield piece, self.batch(piece, bounds)
 
+    def reading(self, vectors: np.ndarray) -> ResidentRows:
+        """The same rows with other rows of side tables, int [N, vector fields], sharing the rest of the memory."""
+        part = copy.copy(self)
+        part.vectors = torch.from_numpy(np.array(vectors)).to(self.device, torch.int32)
+        return part
+
     def head(self, rows: int) -> ResidentRows:
         """The first rows of the split, sharing memory."""
         part = copy.copy(self)

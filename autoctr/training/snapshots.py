@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +19,7 @@ from autoctr.model.architecture import deep
 from autoctr.model.candidate import Candidate
 from autoctr.model.embedding import SnapshotField
 from autoctr.training.cohort import Cohort
+from autoctr.training.fit import OutOfTime
 from autoctr.training.rows import ResidentRows
 
 POOLINGS = ("attention", "mean", "last")
@@ -46,8 +49,8 @@ class Snapshot:
     """Embeddings as they were at the end of a period.
 
     ``tables`` holds one of [V, d] per field, with zeros for ids that the period did not show and for row 0, which many
-    ids share. ``end`` is the number of the first day after the period, ``latest`` the time of the newest row that the
-    embeddings have ever learned from.
+    ids share. ``end`` is the first day, or the first moment, after the period; ``latest`` is the time of the newest row
+    that the embeddings have ever learned from.
     """
 
     tables: dict[str, Tensor]
@@ -56,7 +59,7 @@ class Snapshot:
 
 
 class SnapshotBank:
-    """All snapshots so far. A row reads the last ``window`` of those that ended before its day.
+    """All snapshots so far. A row reads the last ``window`` of those that ended by its day, or by its moment.
 
     Every snapshot stays in memory, because older rows are read again when a model starts anew.
 
@@ -102,25 +105,25 @@ class SnapshotBank:
             if field.name in self.tables:
                 cohort.network.embedding.tables[column] = self.tables[field.name]
 
-    def versions(self, days: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """How many snapshots ended before each row's day, [N]."""
-        return np.searchsorted([snapshot.end for snapshot in self.snapshots], days, side="right")
+    def versions(self, moments: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """How many snapshots ended by each row's moment, [N]."""
+        return np.searchsorted([snapshot.end for snapshot in self.snapshots], moments, side="right")
 
-    def columns(self, rows: Rows, days: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    def columns(self, rows: Rows, moments: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Which snapshots every row reads: its table row in the oldest of them, int32 [N, fields].
 
         Args:
-            days: number of each row's day, [N].
+            moments: when each row happened, in the unit of the snapshots' ends, [N].
 
         Raises:
             LeakError: if one of them has learned from a row that is not older than its reader.
         """
         assert rows.time is not None
-        versions = self.versions(days)
+        versions = self.versions(moments)
         for version in np.unique(versions[versions > 0]):
             snapshot = self.snapshots[version - 1]
             earliest = int(rows.time[versions == version].min())
-            require_earlier(f"the snapshot before day {snapshot.end}", snapshot.latest, earliest)
+            require_earlier(f"the snapshot before {snapshot.end}", snapshot.latest, earliest)
         columns = [
             versions * size + rows.ids[:, slot].astype(np.int64) - offset for size, slot, offset in self._columns
         ]
@@ -168,12 +171,16 @@ class TinyModel:
         self.cohort = Cohort(self.statistics, [tiny], {}, ramp=1, device=device)
         self.latest: int | None = None
 
-    def train(self, rows: Rows, orders: Sequence[int]) -> None:
-        """Train on a period's rows, one pass for each number of a batch order."""
+    def train(self, rows: Rows, orders: Sequence[int], deadline: float = math.inf) -> None:
+        """Train on a period's rows, one pass for each number of a batch order.
+
+        Raises:
+            OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+        """
         assert rows.time is not None
         ours = narrowed(rows, self.given, self.fields)
         resident = ResidentRows(ours, len(self.statistics.domains), dtype=torch.float32, device=self.device)
-        passes(self.cohort, resident, self.seed, orders)
+        passes(self.cohort, resident, self.seed, orders, deadline)
         newest = int(rows.time.max())
         self.latest = newest if self.latest is None else max(self.latest, newest)
 
@@ -193,12 +200,33 @@ class TinyModel:
         return Snapshot(tables, end, self.latest)
 
 
-def passes(cohort: Cohort, rows: ResidentRows, seed: int, orders: Sequence[int]) -> None:
-    """One pass over ``rows`` in each of the batch orders, which are drawn from (seed, order)."""
+def passes(cohort: Cohort, rows: ResidentRows, seed: int, orders: Sequence[int], deadline: float = math.inf) -> None:
+    """One pass over ``rows`` in each of the batch orders, which are drawn from (seed, order).
+
+    Raises:
+        OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+    """
     candidate = cohort.network.candidates[0]
     for order in orders:
         for batch in rows.batches(seed, order, candidate.batch, alternating=candidate.order == "alternating"):
+            if time.monotonic() > deadline:
+                raise OutOfTime
             cohort.step(batch)
+
+
+def newest(rows: Rows, statistics: Statistics, tables: Sequence[Tensor]) -> Rows:
+    """``rows`` that read the newest snapshots there are, as they would be at serving time.
+
+    Args:
+        tables: of every vector field of ``statistics``, in its order.
+    """
+    vectors, slots, offsets = rows.vectors.copy(), _slots(statistics), statistics.offsets
+    sizes = {field.name: field.size for field in statistics.embedded}
+    for column, (field, table) in enumerate(zip(statistics.vectors, tables, strict=True)):
+        if isinstance(field, SnapshotField):
+            first = len(table) - field.window * sizes[field.of] - offsets[field.of]
+            vectors[:, column] = rows.ids[:, slots[field.of].start] + first
+    return dataclasses.replace(rows, vectors=vectors)
 
 
 def narrowed(rows: Rows, statistics: Statistics, fields: Sequence[Field]) -> Rows:

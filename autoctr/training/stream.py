@@ -26,11 +26,11 @@ from torch import Tensor
 
 from autoctr.data.cache import Recipe, prepare
 from autoctr.data.dataset import SPLITS, Dataset, Rows
-from autoctr.data.schema import Schema
-from autoctr.data.statistics import Kind, Statistics
+from autoctr.data.statistics import Statistics
 from autoctr.errors import UserError
 from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
+from autoctr.training.basic_fields import basic_fields, user_field
 from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.metrics import log_loss, score
 from autoctr.training.rows import ResidentRows
@@ -189,8 +189,8 @@ def stream(
         UserError: if the data or the schedule do not allow it, in one line.
     """
     _need_times(recipe.schema.timestamp is not None, recipe.name)
-    dataset, user = prepare(recipe, cache), user_input(recipe.schema)
-    return replay(dataset, schedule, candidate, user=user, device=device, note=note)
+    dataset = prepare(recipe, cache)
+    return replay(dataset, schedule, candidate, user=user_field(dataset), device=device, note=note)
 
 
 def replay(
@@ -282,35 +282,6 @@ def day_numbers(times: npt.NDArray[np.int64], length: int = 0) -> npt.NDArray[np
     )
     result: npt.NDArray[np.int64] = back.max() - back
     return result
-
-
-def user_input(schema: Schema) -> str | None:
-    """The categorical input that carries the user, if there is one."""
-    return next((c.name for c in schema.inputs if c.raw == schema.user and c.kind is Kind.CATEGORICAL), None)
-
-
-def basic_fields(statistics: Statistics, user: str | None, chosen: Sequence[str] = ()) -> tuple[str, ...]:
-    """The fields of the tiny model beside the domain; see :class:`Schedule`.
-
-    Raises:
-        UserError: for a field that is not categorical, or where there is none.
-    """
-    sizes = {
-        field.name: field.size
-        for field in statistics.embedded
-        if field.kind is Kind.CATEGORICAL and field.name != statistics.domain_field
-    }
-    for name in chosen:
-        if name not in sizes:
-            raise UserError(f"TPM field {name!r} is not a categorical field; legal are {', '.join(sizes) or 'none'}")
-    if not sizes:
-        raise UserError("the data set has no categorical field beside the domain; the tiny model needs one")
-    if chosen:
-        return tuple(dict.fromkeys(chosen))
-    largest = sorted(sizes, key=lambda name: -sizes[name])
-    if user not in sizes:
-        return tuple(largest[:2])
-    return (user, *[name for name in largest if name != user][:1])
 
 
 def initialised(pretrained: Cohort, tables: dict[str, Tensor], ramp: int) -> Cohort:

@@ -68,3 +68,21 @@ def test_every_field_but_what_is_found_may_vary_and_every_number_has_a_range() -
 def test_the_default_candidate_has_every_method_off() -> None:
     candidate = Candidate()
     assert (candidate.rank, candidate.sparsity, candidate.architecture) == (0, 0.0, "parallel")
+
+
+def test_without_snapshots_a_candidate_reads_as_before_there_were_any() -> None:
+    """So that what earlier versions kept under its string is found, and what they stored is read."""
+    candidate = Candidate(wiring=parallel(2), warm_start=0.5)
+    stored = json.loads(candidate.canonical())
+    assert not {"snapshots", "pooling"} & stored.keys()
+    assert Candidate.from_dict(stored) == candidate
+    on = candidate.replace(snapshots=4, pooling="mean")
+    assert Candidate.from_dict(json.loads(on.canonical())) == on
+    assert len({on.canonical(), on.replace(pooling="last").canonical(), on.replace(snapshots=2).canonical()}) == 3
+
+
+def test_pooling_is_idle_with_one_snapshot_or_none_and_the_share_without_a_use() -> None:
+    changed = Candidate(pooling="mean", warm_share=0.2)
+    assert changed.effective() == Candidate()
+    assert changed.replace(snapshots=1).effective() == Candidate(snapshots=1, warm_share=0.2)
+    assert changed.replace(snapshots=2).effective() == changed.replace(snapshots=2)

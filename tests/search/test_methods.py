@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "frozen schedule": {"rank": 3, "lora_schedule": "frozen"},
     "truncation": {"rank": 4, "truncate": True},
     "warm start": {"warm_start": 0.5, "norm": "batch"},
+    "snapshots": {"snapshots": 3, "norm": "batch"},
+    "mean of snapshots": {"snapshots": 4, "pooling": "mean", "warm_start": 0.5, "warm_share": 0.8, "rank": 2},
+    "supernet of snapshots": LEARN | {"snapshots": 2, "pooling": "last", "readout": "drop"},
+    "snapshots into a multi-domain network": {"snapshots": 2, "backbone": "star", "wiring": None},
     "sparsity": {"sparsity": 0.4, "pruner_input": "domain"},
     "input pruner": {"sparsity": 0.4, "input_pruner": True, "sparsity_form": "binarization"},
     "scaling": {"sparsity": 0.4, "sparsity_form": "scaling"},
@@ -51,7 +56,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "everything": LEARN | TICKETS | {
         "wiring": FIXED["shallow"](2),
         "rank": 4, "truncate": True, "lora_schedule": "frozen", "warm_start": 0.5, "sparsity": 0.3,
-        "input_pruner": True, "retrain": "supernet", "cross": "attention", "norm": "batch",
+        "input_pruner": True, "retrain": "supernet", "cross": "attention", "norm": "batch", "snapshots": 3,
     },
 }  # fmt: skip
 
@@ -68,7 +73,7 @@ def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
 
     def make() -> Laboratory:
         folder = tmp_path / str(next(folders))
-        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), supernets=folder)
+        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
 
     return make
 
@@ -122,6 +127,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cohort, Batch]]:
 
 def assert_kept(outcome: Outcome, laboratory: Laboratory, path: Path) -> None:
     """The outcome's cohort, its weights and what lies on disk say the same as its scores."""
+    laboratory = laboratory.reader(outcome.candidate)
     valid = laboratory.splits.valid
     assert score_members(outcome.cohort, valid, laboratory.dataset)[0] == outcome.fitted.best
     logits = outcome.cohort.logits(valid)
@@ -142,6 +148,7 @@ def test_an_outcome_tells_what_its_method_did_and_nothing_else(
     rungs: list[Rung] = []
     outcome = laboratory.run(candidate, on_stage=stages.append, on_rung=lambda rung: not rungs.append(rung))
     on = {
+        "snapshots": candidate.snapshots > 0,
         "supernet": candidate.architecture == "learn",
         "read-out": candidate.architecture == "learn" and candidate.wiring is None,
         "warm start": candidate.warm_start > 0,
@@ -403,6 +410,45 @@ def test_a_warm_start_hands_on_everything_but_the_normalisation(
     assert only.rows == visited + warm[0].rows
     assert outcome.fitted.rungs[0].rows == only.rows + ROWS
     assert torch.equal(starts[0], fresh.table) == (retrain == "scratch")
+
+
+# snapshots
+
+
+def test_rows_of_snapshots_count_whether_they_are_trained_or_kept(laboratory: Laboratory) -> None:
+    candidate = MEMBER.replace(snapshots=3, warm_share=0.5)
+    history = sum(sorted(laboratory.dataset.statistics.domain_rows)[2:])
+    for changes, before in (
+        ({}, 0),
+        ({"pooling": "mean"}, 0),
+        ({"architecture": "learn"}, search_rows(candidate, ROWS)),
+    ):
+        outcome = laboratory.run(candidate.replace(**changes))
+        assert outcome.fitted.rungs[0].rows == history + before + ROWS
+    assert len(list(laboratory.snapshots.iterdir())) == 1
+
+
+def test_only_the_latest_derived_data_set_is_kept(laboratory: Laboratory) -> None:
+    candidate = MEMBER.replace(snapshots=3)
+    assert laboratory.reader(candidate.replace(snapshots=0)) is laboratory
+    first = laboratory.reader(candidate)
+    assert laboratory.reader(candidate.replace(width=16, seed=2)) is first
+    gone = weakref.ref(first)
+    assert first.splits.train.ids.data_ptr() == laboratory.splits.train.ids.data_ptr()
+    del first
+    second = laboratory.reader(candidate.replace(pooling="mean"))
+    assert gone() is None
+    assert second.dataset.statistics != laboratory.dataset.statistics
+
+
+def test_snapshots_are_part_of_the_supernets_key_where_they_are_on(laboratory: Laboratory) -> None:
+    learn = MEMBER.replace(**LEARN, epochs=1)
+    for changes in ({}, {"pooling": "mean"}, {"warm_share": 0.9}):  # which have no effect
+        laboratory.run(learn.replace(**changes))
+    assert len(list(laboratory.supernets.iterdir())) == 1
+    for count, changes in enumerate(({}, {"pooling": "mean"}, {"warm_share": 0.9}, {"snapshots": 3}), 2):
+        laboratory.run(learn.replace(**{"snapshots": 2, **changes}))
+        assert len(list(laboratory.supernets.iterdir())) == count
 
 
 # sparsity

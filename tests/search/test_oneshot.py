@@ -36,7 +36,7 @@ PARALLEL = FIXED["parallel"](2)
 
 @pytest.fixture
 def laboratory(dataset: Dataset, tmp_path: Path) -> Laboratory:
-    return Laboratory(dataset, metric="wauc", seed=0, device=torch.device("cpu"), supernets=tmp_path / "supernets")
+    return Laboratory(dataset, metric="wauc", seed=0, device=torch.device("cpu"), folder=tmp_path)
 
 
 def supernet_of(laboratory: Laboratory, candidate: Candidate) -> Cohort:
@@ -74,7 +74,7 @@ PRODUCTS = Architecture(tuple(Node((True,) * count, one_hot(PRODUCT)) for count 
 
 def test_products_that_start_without_a_signal_give_way(tmp_path: Path) -> None:
     dataset = fake_dataset(kinds=())  # categorical fields alone: all of x0 starts near 0
-    laboratory = Laboratory(dataset, metric="wauc", seed=0, device=torch.device("cpu"), supernets=tmp_path)
+    laboratory = Laboratory(dataset, metric="wauc", seed=0, device=torch.device("cpu"), folder=tmp_path)
     candidate = LEARN.replace(blocks=3, width=0, embedding=4, batch=128, averaging=0.0, learning_rate=1e-2)
     leads = [0.5 - 0.01 * n for n in range(len(PRODUCTS.nodes))]
     mixture = Architecture(

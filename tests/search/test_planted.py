@@ -40,8 +40,8 @@ PRUNED = Candidate(
 
 def laboratory(folder: Path, rows: int, seed: int, truth: str = "full") -> Laboratory:
     dataset = load_dataset("taobao-sim", rows=rows, seed=seed, truth=truth)
-    supernets = folder / f"{truth}-{seed}"
-    return Laboratory(dataset, metric="wauc", seed=seed, device=torch.device("cpu"), supernets=supernets)
+    own = folder / f"{truth}-{seed}"
+    return Laboratory(dataset, metric="wauc", seed=seed, device=torch.device("cpu"), folder=own)
 
 
 def on_test_rows(outcome: Outcome, dataset: Dataset) -> Scores:

@@ -182,7 +182,7 @@ OFF: dict[str, Callable[[Candidate], bool]] = {
     "adasparse": lambda c: c.sparsity == 0,
     "mlora": lambda c: c.rank == 0 and c.rank_divisor == 0 and c.order == "mixed",
     "lt4rec": lambda c: c.keep_rate == 1,
-    "ecdctr": lambda c: c.warm_start == 0,
+    "ecdctr": lambda c: c.warm_start == 0 and c.snapshots == 0,
     "another backbone": lambda c: c.backbone == "fusion",
 }
 

@@ -17,7 +17,6 @@ from autoctr.data.cache import Recipe
 from autoctr.data.dataset import SPLITS, Dataset, Rows
 from autoctr.data.schema import Column, Schema
 from autoctr.data.splits import RandomSplit
-from autoctr.data.statistics import Kind
 from autoctr.errors import UserError
 from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
@@ -34,14 +33,12 @@ from autoctr.training.stream import (
     DayLog,
     Replay,
     Schedule,
-    basic_fields,
     day_numbers,
     forgetting,
     initialised,
     plain_candidate,
     replay,
     stream,
-    user_input,
 )
 
 DAYS, WARM, LENGTH = 10, 4, 1000
@@ -150,7 +147,7 @@ def test_a_model_that_has_seen_the_day_does_not_score_it(dataset: Dataset, monke
 def test_a_snapshot_too_new_stops_the_replay(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     original = stream_module.TinyModel.snapshot
     monkeypatch.setattr(stream_module.TinyModel, "snapshot", lambda self, rows, end: original(self, rows, end - 1))
-    with pytest.raises(LeakError, match="the snapshot before day 1 has learned from rows up to time 1"):
+    with pytest.raises(LeakError, match="the snapshot before 1 has learned from rows up to time 1"):
         run(dataset)
 
 
@@ -163,7 +160,7 @@ class Training:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, tuple[int, ...], int]] = []
 
-        def spy(cohort: Cohort, rows: ResidentRows, seed: int, orders: list[int]) -> None:
+        def spy(cohort: Cohort, rows: ResidentRows, seed: int, orders: list[int], *_: float) -> None:
             tiny = cohort.network.candidates[0].architecture == "deep"
             domains = set(rows.domain.tolist())
             level = "tiny" if tiny else "complete" if domains == {0} else "target"
@@ -409,20 +406,6 @@ def test_the_log_joins_the_splits_in_the_order_of_time(dataset: Dataset) -> None
     numbers = log.numbers([1, 3], 2, 4)
     assert set(log.rows.domain[numbers].tolist()) == {1, 3}
     assert len(numbers) == int((np.isin(log.rows.domain, [1, 3]) & (log.day >= 2) & (log.day <= 4)).sum())
-
-
-def test_the_tiny_model_reads_the_user_and_the_item(dataset: Dataset) -> None:
-    statistics = dataset.statistics
-    assert basic_fields(statistics, "user") == ("user", "item")
-    assert basic_fields(statistics, "item") == ("item", "user")
-    assert basic_fields(statistics, None) == basic_fields(statistics, "market") == ("user", "item")
-    assert basic_fields(statistics, "user", ["item"]) == ("item",)
-    with pytest.raises(UserError, match="'price' is not a categorical field; legal are user, item"):
-        basic_fields(statistics, "user", ["price"])
-    columns = (Column("who", source="user_id"), Column("age", Kind.NUMERIC), Column("m"))
-    assert user_input(Schema(columns, ("click",), "m", user="user_id")) == "who"
-    assert user_input(Schema(columns, ("click",), "m", user="age")) is None
-    assert user_input(Schema(columns, ("click",), "m")) is None
 
 
 # what a user gets wrong
