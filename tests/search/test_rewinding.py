@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from autoctr.report.rewinding import rewinding_text
 from fake_data import fake_dataset
 
 from autoctr.data.dataset import Dataset
