@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import tempfile
 import time
@@ -92,6 +93,7 @@ def compare(
     *,
     models: Sequence[str] | Mapping[str, Candidate] | None = None,
     studies: Sequence[str] = (),
+    winners: Sequence[Path | str] = (),
     seeds: int = 5,
     metric: str = "wauc",
     epochs: int | None = None,
@@ -116,6 +118,7 @@ def compare(
         dataset: name of a built-in data set; or ``table`` and ``schema`` for one's own.
         models: names of ``BASELINES``, all by default, or candidates by name; differences are to the first.
         studies: each adds its winner under its own name.
+        winners: files with a winner; see :func:`read_winner`.
         seeds: 0, 1, ... seeds - 1.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label: chooses the best pass on validation.
         epochs: most passes over the training rows; by default each model's own.
@@ -138,10 +141,12 @@ def compare(
         raise UserError(f"epochs is {epochs}; legal is {low:g} to {high:g}")
     find_device(device)
     names = list(BASELINES) if models is None else list(models)
-    twice = sorted({name for name in [*names, *studies] if [*names, *studies].count(name) > 1})
+    read = [read_winner(Path(path)) for path in winners]
+    every = [*names, *studies, *(name for name, _ in read)]
+    twice = sorted({name for name in every if every.count(name) > 1})
     if twice:
         raise UserError(f"{', '.join(twice)} is named twice; every model needs a name of its own")
-    if not names and not studies:
+    if not every:
         raise UserError(f"no model is named; legal are {', '.join(BASELINES)}")
     chosen = {name: wired(models[name]) if isinstance(models, Mapping) else baseline(name) for name in names}
     opened = [load_study(name, root=root, storage=storage) for name in studies]
@@ -149,10 +154,16 @@ def compare(
     encoded = load_dataset(dataset, **where, **options, seed=data_seed)
     _check_scorable(encoded, metric)
     chosen |= {study.name: winner(study, encoded) for study in opened}
-    problem = obstacle(encoded)
+    chosen |= {name: _as_learned(candidate) for name, candidate in read}
+    problem, domains = obstacle(encoded), len(encoded.statistics.domains)
     for name, candidate in chosen.items():
         if candidate.snapshots and problem is not None:
             raise UserError(f"model {name} reads snapshots, but {encoded.name} {problem}; set its snapshots to 0")
+        if candidate.domain_ranks is not None and len(candidate.domain_ranks) != domains:
+            raise UserError(
+                f"{name} has learned ranks for {len(candidate.domain_ranks)} domains, but {encoded.name} has "
+                f"{domains}; compare it on data with the same domains"
+            )
     if epochs is not None:
         chosen = {name: candidate.replace(epochs=epochs) for name, candidate in chosen.items()}
     stem = re.sub(r"[^A-Za-z0-9._]+", "-", encoded.name)
@@ -178,7 +189,33 @@ def winner(study: Study, dataset: Dataset) -> Candidate:
     best = study.best()
     if best is None:
         raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
-    candidate = best.candidate
+    return _as_learned(best.candidate)
+
+
+def read_winner(path: Path) -> tuple[str, Candidate]:
+    """A winner's name and candidate, from what ``autoctr show NAME --json`` prints or an export's ``card.json``.
+
+    The name is the study's, or that of the export's folder.
+
+    Raises:
+        UserError: if the file holds no candidate.
+    """
+    try:
+        content = json.loads(path.read_text())
+        exported = "autoctr_export" in content
+        name = path.resolve().parent.name if exported else content["study"]
+        return name, Candidate.from_dict((content if exported else content["best"])["candidate"])
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} holds no winner ({error}); legal are what autoctr show NAME --json prints and an export's "
+            "card.json"
+        ) from error
+
+
+def _as_learned(candidate: Candidate) -> Candidate:
+    """``candidate`` as others may train it again: what it learned stays."""
     if candidate.architecture == "learn" and candidate.retrain == "scratch":
         candidate = candidate.replace(architecture="inherit")
     if candidate.domain_ranks is not None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from autoctr.training.cohort import Cohort
 
 DEFAULT_TRIALS = 30
-FEWEST_TO_COMPARE = 2
 TRIAL_SHARE = 0.2
 MOST_FAILURES = 3
 
@@ -429,8 +428,7 @@ def _train(
 def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
     """Whether a trial stops at a rung: worse than the median of the others' best scores at as many rows.
 
-    Asked at 2, 4, 8, ... passes only, and not before 2 others have got as far. Of an even
-    number of others the weaker middle one counts.
+    Asked at 2, 4, 8, ... passes only. Of an even number of others the weaker middle one counts.
     """
     passes = rows // every
     if passes < 2 or passes & (passes - 1):
@@ -439,7 +437,7 @@ def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direc
         record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"
     ]
     scores = sorted(score for score in reached if score is not None)
-    if len(scores) < FEWEST_TO_COMPARE:
+    if not scores:
         return False
     middle = scores[(len(scores) - 1) // 2] if direction == "maximize" else scores[len(scores) // 2]
     return value < middle if direction == "maximize" else value > middle

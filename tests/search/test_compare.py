@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from autoctr.report.comparison import comparison_markdown, comparison_text
 from autoctr.search import compare as compare_module
 from autoctr.search import trial
 from autoctr.search.baselines import BASELINES, baseline, wired
-from autoctr.search.compare import Comparison, compare, dense_parameters, winner
+from autoctr.search.compare import Comparison, compare, dense_parameters, read_winner, winner
 from autoctr.search.proposal import plain
 from autoctr.search.record import Record
 from autoctr.search.results import Results, Run, run_key
+from autoctr.search.run import summary
 from autoctr.search.space import load_space
 from autoctr.search.study import Study
 from autoctr.search.trial import Laboratory
@@ -343,6 +345,43 @@ def test_winners_of_studies(
     best_is(monkeypatch, learned)
     with pytest.raises(UserError, match="study s is of taobao-sim as it was encoded then, not of this taobao-sim"):
         winner(finished, dataclasses.replace(dataset, key="x"))
+
+
+def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, no_training: None) -> None:
+    printed, card = tmp_path / "printed.json", tmp_path / "model" / "card.json"
+    printed.write_text(json.dumps(summary(finished)))
+    card.parent.mkdir()
+    best = finished.best()
+    assert best is not None
+    card.write_text(json.dumps({"autoctr_export": 1, "candidate": best.candidate.to_dict()}))
+    assert read_winner(printed) == ("s", best.candidate)
+    assert read_winner(card) == ("model", best.candidate)
+    out = Results(tmp_path / "c.csv")
+    key = run_key(winner(finished, dataset), dataset, "wauc", 0)
+    out.append(made("s", 0, key=key, dataset=dataset.name, dataset_key=dataset.key))
+    found = run(out.path, [], winners=[printed, card], seeds=1)
+    assert [run.model for run in found.runs] == ["s", "model"]
+    assert {run.key for run in found.runs} == {key}
+    for content in (
+        "{}",
+        "[]",
+        '{"study": "s", "best": null}',
+        '{"study": "s", "best": {"candidate": {"width": -1}}}',
+        "?",
+    ):
+        printed.write_text(content)
+        with pytest.raises(
+            UserError, match=r"printed.json holds no winner \(.+\); legal are what autoctr show NAME --json"
+        ):
+            read_winner(printed)
+    with pytest.raises(UserError, match=r"there is no file .*absent\.json"):
+        read_winner(tmp_path / "absent.json")
+    ranked = {**best.candidate.to_dict(), "rank": 2, "domain_ranks": [1, 2]}
+    card.write_text(json.dumps({"autoctr_export": 1, "candidate": ranked}))
+    with pytest.raises(
+        UserError, match="model has learned ranks for 2 domains, but taobao-sim has 10; compare it on data"
+    ):
+        run(out.path, [], winners=[card])
 
 
 def test_two_processes_may_add_to_one_file(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from autoctr.report.rewinding import rewinding_text
 from fake_data import fake_dataset
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
+from autoctr.report.rewinding import rewinding_text
 from autoctr.search import rewinding as module
 from autoctr.search.rewinding import Rewind, Rewinding, rewinding
 from autoctr.training.cohort import Cohort
