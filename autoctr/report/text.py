@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoctr.model.candidate import Candidate
+from autoctr.search.record import Direction, Record, best_of
 
 if TYPE_CHECKING:
-    from autoctr.search.record import Record
     from autoctr.search.study import Study
 
 
@@ -24,10 +25,28 @@ def study_text(study: Study) -> str:
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
     lines.append(f"winner: trial {best['number']}, validation {facts['metric']} {best['value']:.5f}")
+    lines += _lead_lines(best, records, study.settings.direction)
     if best["test"] is not None:
         lines += ["", *_comparison(best)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
     return "\n".join(lines)
+
+
+def _lead_lines(best: dict[str, Any], records: list[Record], direction: Direction) -> list[str]:
+    """How clear the winner's lead is, or that of a trial with a better score that does not win."""
+    if best["lead"] is not None:
+        return [f"its lead over the plain network: {_interval(best['lead'])}"]
+    ahead = best_of(records, direction)
+    if ahead is None or ahead.lead is None:
+        return []
+    return [
+        f"trial {ahead.number} has {ahead.value:.5f}, but no clear lead over the plain network: {_interval(ahead.lead)}"
+    ]
+
+
+def _interval(lead: Sequence[float]) -> str:
+    low, high = lead
+    return f"{low:+.5f} to {high:+.5f} (95 %, over the validation users)"
 
 
 def _comparison(best: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoctr.errors import UserError
-from autoctr.search.run import load_study, open_dataset, stored_network
+from autoctr.search.run import load_study, open_dataset
 from autoctr.search.study import DEFAULT_ROOT, Study
 
 
@@ -29,6 +29,7 @@ def export(
         UserError: if the study or the trial is not there, or its weights were not kept.
     """
     from autoctr.export.folder import write_folder
+    from autoctr.search.stored import stored_network
 
     study = load_study(name, root=root, storage=storage)
     number = _number(study, trial)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from autoctr.model.candidate import Candidate
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Direction = Literal["maximize", "minimize"]
-
-#: Half of what the validation score of one network moves between two seeds on 100,000 rows.
-LEAST_GAIN = 5e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +24,8 @@ class Record:
     ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
     validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``multiply_adds`` per row
     with every neuron (``dense``) and without the closed ones of each domain (``open``), ``kept`` each ticket's share of
-    surviving weights, ``overlap`` the tickets' mean overlap, and ``reason`` why training ended.
+    surviving weights, ``overlap`` the tickets' mean overlap, ``reason`` why training ended, and ``lead`` the 95 %
+    interval of its lead over trial 0, where it was measured (see :class:`~autoctr.search.lead.Judge`).
     """
 
     number: int
@@ -45,6 +43,7 @@ class Record:
     kept: list[float] | None
     overlap: float | None
     reason: str | None
+    lead: tuple[float, float] | None = None
 
     @property
     def rows(self) -> int:
@@ -64,8 +63,8 @@ class Record:
         return {**kept, "candidate": self.candidate.to_dict(), "rungs": [list(rung) for rung in self.rungs]}
 
     @classmethod
-    def of(cls, trial: FrozenTrial) -> Record:
-        """Read a trial of the study's storage."""
+    def of(cls, trial: FrozenTrial, lead: Sequence[float] | None = None) -> Record:
+        """Read a trial of the study's storage, where its lead lies apart."""
         kept = trial.user_attrs
         rungs = tuple(sorted(trial.intermediate_values.items()))
         value = trial.value if trial.state.name == "COMPLETE" else rungs[-1][1] if rungs else None
@@ -85,6 +84,7 @@ class Record:
             kept=kept.get("kept"),
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),
+            lead=None if lead is None else (lead[0], lead[1]),
         )
 
 
@@ -96,13 +96,12 @@ def best_of(records: Iterable[Record], direction: Direction) -> Record | None:
 
 
 def winner_of(records: Iterable[Record], direction: Direction) -> Record | None:
-    """The best finished trial, or trial 0 unless the best is better by :data:`LEAST_GAIN`.
+    """The best finished trial of trial 0 and those whose lead over it is clear: all of the interval is above 0.
 
-    Of networks that validate alike the plain one is taken: the best of many is picked for its luck as well.
+    Of networks that may be alike the plain one is taken: the best of many is picked for its luck as well. Without a
+    trial 0 the best trial wins.
     """
     records = list(records)
-    best = best_of(records, direction)
-    plain = next((r for r in records if r.number == 0 and r.state == "COMPLETE" and r.value is not None), None)
-    if best is None or plain is None or best.value is None or plain.value is None:
-        return best
-    return plain if abs(best.value - plain.value) < LEAST_GAIN else best
+    has_plain = any(r.number == 0 and r.state == "COMPLETE" and r.value is not None for r in records)
+    clear = [r for r in records if r.number == 0 or (r.lead is not None and r.lead[0] > 0)]
+    return best_of(clear if has_plain else records, direction)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from autoctr.data.dataset import Dataset
     from autoctr.search.trial import Laboratory
-    from autoctr.training.cohort import Cohort
 
 DEFAULT_TRIALS = 30
 TRIAL_SHARE = 0.2
@@ -283,6 +282,7 @@ class _Clock:
 def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None:
     import torch
 
+    from autoctr.search.lead import Judge
     from autoctr.search.trial import Laboratory
 
     settings = study.settings
@@ -294,6 +294,7 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
         device=torch.device(find_device(settings.device)),
         folder=study.folder,
     )
+    judge = Judge(study, laboratory)
     watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
     failures = 0
     try:
@@ -315,6 +316,8 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
                 trial = study.begin(proposal)
             try:
                 ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
+                judge.settle()
+                watcher.finished(ended, study.best())
             except OutOfTime:
                 study.put_back(trial)
                 break
@@ -322,6 +325,7 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
             study.database.set_user_attr("spent", clock.spent)
         if failures == MOST_FAILURES:
             watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
+        judge.settle()
         prove(study, dataset)
     finally:
         study.database.set_user_attr("spent", clock.spent)
@@ -381,7 +385,8 @@ def _train(
         so_far = max(known) if direction == "maximize" else min(known)
         study.report(trial, rung.rows, so_far)
         watcher.rung(record.number, rung, so_far, best_before)
-        if record.number > 0 and is_weak(rung.rows, so_far, others, every, direction):
+        # rows of earlier stages count, but one score of the network itself is no curve yet
+        if record.number > 0 and len(known) > 1 and is_weak(rung.rows, so_far, others, every, direction):
             return False
         # trial 0 is what the winner is measured against, and must not lose for want of time
         had_its_share = record.number > 0 and time.monotonic() - started > clock.share
@@ -421,7 +426,6 @@ def _train(
         state = "PRUNED" if fitted.reason == "weak" else "COMPLETE"
         ended = study.finish(trial, state, getattr(fitted.best, metric), **kept)
         study.discard_weights()
-    watcher.finished(ended, study.best())
     return ended
 
 
@@ -457,31 +461,11 @@ def prove(study: Study, dataset: Dataset) -> None:
     study.database.set_user_attr("proof", proof)
 
 
-def stored_network(study: Study, number: int, dataset: Dataset, device: str) -> tuple[Cohort, Dataset]:
-    """A trial's network as it was kept, and the data set as that network reads it.
-
-    Raises:
-        UserError: if its weights are missing or damaged.
-    """
-    from autoctr.search.trial import snapshot_seed
-    from autoctr.training import checkpoint
-    from autoctr.training.periods import with_snapshots
-
-    candidate = next(record.candidate for record in study.records() if record.number == number)
-    read = with_snapshots(
-        dataset,
-        candidate,
-        seed=snapshot_seed(study.settings.seed),
-        device=device,
-        folder=study.folder / "snapshots",
-    )
-    return checkpoint.load(study.weights_path(number), read, device), read
-
-
 def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
     """Test metrics of every task."""
     import torch
 
+    from autoctr.search.stored import stored_network
     from autoctr.training.fit import score_members
     from autoctr.training.rows import ResidentRows
 
@@ -511,6 +495,7 @@ def summary(study: Study) -> dict[str, Any]:
         "value": best.value,
         "candidate": best.candidate.to_dict(),
         "valid": best.valid,
+        "lead": best.lead,
         "gap": best.gap,
         "test": None,
         "plain": None,

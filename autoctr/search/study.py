@@ -194,11 +194,16 @@ class Study:
 
     def records(self) -> list[Record]:
         """All trials, in the order of their numbers."""
-        trials = self.database.get_trials(deepcopy=False)
-        return [Record.of(trial) for trial in trials if "candidate" in trial.user_attrs]
+        trials, leads = self.database.get_trials(deepcopy=False), self.database.user_attrs.get("leads", {})
+        return [Record.of(trial, leads.get(str(trial.number))) for trial in trials if "candidate" in trial.user_attrs]
+
+    def set_lead(self, number: int, lead: tuple[float, float]) -> None:
+        """Store the interval of a finished trial's lead over trial 0."""
+        leads = self.database.user_attrs.get("leads", {})
+        self.database.set_user_attr("leads", {**leads, str(number): list(lead)})
 
     def best(self) -> Record | None:
-        """The finished trial with the best validation score, or trial 0 where that is as good as level."""
+        """The finished trial with the best validation score of those that lead trial 0 clearly, or trial 0."""
         return winner_of(self.records(), self.settings.direction)
 
     def begin(self, proposal: Proposal) -> optuna.trial.Trial:
@@ -257,7 +262,8 @@ class Study:
         sign = 1 if self.settings.direction == "maximize" else -1
         finished = [record for record in self.records() if record.value is not None and record.state == "COMPLETE"]
         finished.sort(key=lambda record: (-sign * (record.value or 0.0), record.number))
-        kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])}
+        best = self.best()
+        kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])} | ({best.number} if best else set())
         for path in (self.folder / "trials").glob("*.safetensors"):
             if int(path.stem) not in kept:
                 path.unlink(missing_ok=True)

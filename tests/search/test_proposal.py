@@ -408,24 +408,25 @@ def test_trial_1_is_not_trial_0_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "plain", "other", "winner"),
+    ("direction", "values", "leads", "winner"),
     [
-        ("maximize", 0.7, 0.7004, 0),
-        ("maximize", 0.7, 0.7006, 1),
-        ("maximize", 0.7, 0.6, 0),
-        ("minimize", 0.5, 0.4996, 0),
-        ("minimize", 0.5, 0.4994, 1),
+        ("maximize", (0.7, 0.71, 0.72), ((0.001, 0.02), (-0.001, 0.04)), 1),
+        ("maximize", (0.7, 0.71, 0.72), ((0.001, 0.02), (0.001, 0.04)), 2),
+        ("maximize", (0.7, 0.71, 0.72), (None, (0.0, 0.04)), 0),
+        ("maximize", (0.7, 0.6, 0.72), ((0.001, 0.02), None), 0),
+        ("minimize", (0.5, 0.49, 0.48), ((0.001, 0.02), (-0.001, 0.04)), 1),
     ],
 )
-def test_trial_0_wins_where_the_best_is_as_good_as_level(
-    direction: Direction, plain: float, other: float, winner: int
+def test_trial_0_wins_where_no_lead_over_it_is_clear(
+    direction: Direction, values: tuple[float, ...], leads: tuple[tuple[float, float] | None, ...], winner: int
 ) -> None:
     proposal = ask(load_space("plain"), [], 0)
-    records = [made(proposal, 0, plain), made(proposal, 1, other), made(proposal, 2, 0.0, "FAIL")]
+    records = [made(proposal, n, v, lead=lead) for n, (v, lead) in enumerate(zip(values, (None, *leads), strict=True))]
+    records.append(made(proposal, 3, 0.0, "FAIL"))
     found = winner_of(records, direction)
     assert found is not None
     assert found.number == winner
     without = winner_of(records[1:], direction)
     assert without is not None
-    assert without.number == 1
-    assert winner_of(records[2:], direction) is None
+    assert without.value == (max if direction == "maximize" else min)(values[1:])
+    assert winner_of(records[3:], direction) is None

@@ -20,7 +20,8 @@ from autoctr.search.compare import compare
 from autoctr.search.deliver import export
 from autoctr.search.events import Watcher
 from autoctr.search.rewinding import rewinding
-from autoctr.search.run import load_study, open_dataset, resume, search, stored_network
+from autoctr.search.run import load_study, open_dataset, resume, search
+from autoctr.search.stored import stored_network
 from autoctr.search.study import Study
 from autoctr.training.fit import score_members
 from autoctr.training.rows import ResidentRows
@@ -227,7 +228,7 @@ def test_shipped_spaces_run_without_time_stamps(name: str, timeless: dict[str, A
     notes = Notes()
     found = search(**timeless, space=str(quick), trials=2, study="s", watcher=notes)
     assert notes.said == [NOTE]
-    assert [record.reason in ("epochs", "patience", "weak") for record in found.records()] == [True] * 2
+    assert all(record.value is not None for record in found.records())
     assert found.records()[1].candidate.warm_start > 0
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from small_study import SPACE, remembered, search_small, write_space
+from small_study import SPACE, search_small, write_space
 
 from autoctr.errors import UserError
 from autoctr.search.run import load_study, resume, summary
@@ -122,7 +122,6 @@ def test_weights_of_the_best_and_of_trial_0_are_kept(finished: Study) -> None:
 
 def test_the_summary_is_json(finished: Study) -> None:
     facts = json.loads(json.dumps(summary(finished), allow_nan=False))
-    assert (
-        facts["best"]["number"]
-        == max((r for r in remembered(finished) if r.state == "COMPLETE"), key=lambda r: r.value or 0).number
-    )
+    best = finished.best()
+    assert best is not None
+    assert facts["best"]["number"] == best.number

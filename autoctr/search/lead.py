@@ -1,0 +1,63 @@
+"""Whether a trial is better than the plain network beyond luck: a paired bootstrap over the validation users."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from autoctr.search.record import Record, best_of, winner_of
+from autoctr.search.seeds import derive
+from autoctr.search.stored import stored_network
+from autoctr.search.study import Study
+from autoctr.search.trial import Laboratory
+from autoctr.training.bootstrap import bootstrap, percentile_interval
+
+MOST_ROWS = 400_000
+
+
+class Judge:
+    """Measures the lead over trial 0 of every trial that could become the study's winner, and stores it.
+
+    A lead is the trial's validation metric less that of trial 0, positive where the trial is better, as the middle 95 %
+    over resamples of the users (of the rows, where users are unknown), the same for both networks.
+    """
+
+    def __init__(self, study: Study, laboratory: Laboratory) -> None:
+        self.study, self.laboratory = study, laboratory
+        self._plain: Tensor | None = None
+
+    def settle(self) -> None:
+        """Measure until the best trial whose lead is unknown is not better than the winner."""
+        while True:
+            records, direction = self.study.records(), self.study.settings.direction
+            winner, kept = winner_of(records, direction), self.study.kept()
+            if winner is None or not any(record.number == 0 and record.state == "COMPLETE" for record in records):
+                return
+            unknown = [record for record in records if record.number in kept and record.lead is None]
+            best = best_of([winner, *(record for record in unknown if record.number > 0)], direction)
+            if best is None or best.number == winner.number or 0 not in kept:
+                return
+            self.study.set_lead(best.number, self._lead(best))
+
+    def _lead(self, record: Record) -> tuple[float, float]:
+        if self._plain is None:
+            self._plain = self._resampled(0, self.laboratory)
+        sign = 1 if self.study.settings.direction == "maximize" else -1
+        difference = sign * (self._resampled(record.number, self.laboratory.reader(record.candidate)) - self._plain)
+        interval = percentile_interval(difference)
+        return interval or (0.0, 0.0)
+
+    def _resampled(self, number: int, laboratory: Laboratory) -> Tensor:
+        """The metric of a trial's network on every resample, float64 [resamples]."""
+        study, rows = self.study, laboratory.splits.valid
+        cohort, _ = stored_network(study, number, self.laboratory.dataset, str(laboratory.device))
+        chosen = torch.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS), device=rows.device).long()
+        resampled = bootstrap(
+            cohort.logits(rows)[0, chosen, 0],
+            rows.labels[chosen, 0],
+            rows.domain[chosen],
+            rows.domains + 1,
+            None if rows.user is None else rows.user[chosen],
+            seed=derive(study.settings.seed, 0, "lead"),
+        )
+        return resampled[study.settings.metric]
