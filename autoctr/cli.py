@@ -340,7 +340,8 @@ def stream(as_json: bool, device: str, **arguments: Any) -> None:
     from autoctr.progress import printer
     from autoctr.report.curve import replay_text
     from autoctr.search.run import find_device
-    from autoctr.training.stream import Schedule, plain_candidate
+    from autoctr.training.schedule import Schedule
+    from autoctr.training.stream import plain_candidate
     from autoctr.training.stream import stream as run
 
     def taken(*names: str) -> dict[str, Any]:

@@ -25,22 +25,20 @@ import torch
 from torch import Tensor
 
 from autoctr.data.cache import Recipe, prepare
-from autoctr.data.dataset import SPLITS, Dataset, Rows
-from autoctr.data.statistics import Statistics
+from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.architecture import parallel
 from autoctr.model.candidate import Candidate
-from autoctr.training.basic_fields import basic_fields, user_field
+from autoctr.training.basic_fields import user_field
 from autoctr.training.cohort import Cohort, frozen_tables
+from autoctr.training.days import DayLog
 from autoctr.training.metrics import log_loss, score
 from autoctr.training.rows import ResidentRows
-from autoctr.training.snapshots import POOLINGS, SnapshotBank, TinyModel, passes, require_earlier
+from autoctr.training.schedule import Plan, Schedule, plan_of
+from autoctr.training.snapshots import SnapshotBank, TinyModel, passes, require_earlier
 
-MOST_DAYS = 1000
 # the tiny model's draws are not the target's
 TINY_SEED = 1 << 40
-# Above each limit a time counts a finer unit: days, then seconds, milli-, micro- and nanoseconds since 1970.
-_DAY_UNITS = ((10**8, 1), (10**11, 86_400), (10**14, 86_400_000), (10**17, 86_400_000_000))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,54 +59,6 @@ VARIANTS = (
     Variant("no TPM", pretrained=True),
     Variant("no CPM", snapshots=True),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Who learns from whom, and when.
-
-    Args:
-        source: the rich domain; None is the one with most training rows.
-        targets: the poor domains; none given are all others.
-        fields: categorical fields that the tiny model reads beside the domain; none given are the user and, of the
-            others, the one with the largest vocabulary.
-        warm_up: share of the days that is replayed before the first is scored.
-        target_days, cpm_days, tpm_days: days between two refreshes, and the days that a refresh of the two
-            pre-training models learns from.
-        window: snapshots that are pooled.
-        tpm_embedding: numbers per embedding row of the tiny model; 0 is as many as the target's.
-        epochs: passes over the rows of each refresh.
-        day_length: of a day, in the unit of the time stamps; 0 reads it off their size.
-        seeds: how many times everything is replayed. seed: the first of them; a seed gives weights and batch orders,
-            and all variants share it.
-    """
-
-    source: str | None = None
-    targets: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-    warm_up: float = 0.4
-    target_days: int = 1
-    cpm_days: int = 3
-    tpm_days: int = 2
-    window: int = 4
-    pooling: Literal["attention", "mean", "last"] = "attention"
-    tpm_embedding: int = 0
-    epochs: int = 2
-    day_length: int = 0
-    seeds: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.warm_up < 1:
-            raise UserError(f"the warm-up is {self.warm_up:g} of the days; it must be above 0 and below 1")
-        for name in ("target_days", "cpm_days", "tpm_days", "window", "epochs", "seeds"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("tpm_embedding", "day_length", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name.replace('_', ' ')} is {getattr(self, name)}; it must be 0 or more")
-        if self.pooling not in POOLINGS:
-            raise UserError(f"unknown pooling {self.pooling!r}; legal are {', '.join(POOLINGS)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,13 +154,8 @@ def replay(
 ) -> Replay:
     """As :func:`stream`, with the data set in hand; ``user`` is the field that carries the user."""
     _need_times(dataset.train.time is not None, dataset.name)
-    statistics = dataset.statistics
-    source, targets = _domains(statistics, schedule)
-    log = DayLog(dataset, schedule.day_length)
-    plan = _Plan(
-        schedule, candidate, source, targets, basic_fields(statistics, user, schedule.fields), _warm_days(log, schedule)
-    )
-    _check_rows(log, plan, statistics)
+    statistics, log = dataset.statistics, DayLog(dataset, schedule.day_length)
+    plan = plan_of(schedule, statistics, log, candidate, user)
     curves: list[Curve] = []
     for seed in range(schedule.seed, schedule.seed + schedule.seeds):
         run = _Run(dataset, log, plan, seed, torch.device(device))
@@ -219,8 +164,8 @@ def replay(
     facts = {
         "dataset": dataset.name,
         "task": statistics.tasks[0],
-        "source": statistics.domains[source],
-        "targets": [statistics.domains[target] for target in targets],
+        "source": statistics.domains[plan.source],
+        "targets": [statistics.domains[target] for target in plan.targets],
         "rows": counted,
         "days": log.days,
         "warm_days": plan.warm,
@@ -229,59 +174,6 @@ def replay(
         "schedule": dataclasses.asdict(schedule),
     }
     return Replay(facts, tuple(curves))
-
-
-class DayLog:
-    """The rows of all three splits in the order of time, by day; held in memory.
-
-    Attributes:
-        day: of every row, from 0. days: their number. encoded_to: last day with rows of the training split.
-    """
-
-    def __init__(self, dataset: Dataset, day_length: int = 0) -> None:
-        parts = [getattr(dataset, split) for split in SPLITS]
-        joined: dict[str, Any] = {
-            field.name: None
-            if getattr(parts[0], field.name) is None
-            else np.concatenate([getattr(part, field.name) for part in parts])
-            for field in dataclasses.fields(Rows)
-        }
-        times = joined["time"]
-        days = day_numbers(times, day_length)
-        self.encoded_to = int(days[: len(dataset.train)].max())
-        order = np.argsort(times, kind="stable")
-        self.rows, self.day = Rows(**joined).take(order), days[order]
-        self.days = int(self.day[-1]) + 1
-        if self.days > MOST_DAYS:
-            raise UserError(
-                f"the time stamps {times.min()} to {times.max()} span {self.days} days, at most {MOST_DAYS} are "
-                "replayed; give the length of a day in their unit with --day-length"
-            )
-
-    def numbers(self, domains: Sequence[int], first: int, last: int) -> npt.NDArray[np.int64]:
-        """Row numbers of some domains in the days ``first`` to ``last``, both included."""
-        start, stop = np.searchsorted(self.day, [first, last + 1])
-        inside: npt.NDArray[np.int64] = np.flatnonzero(np.isin(self.rows.domain[start:stop], domains)) + start
-        return inside
-
-
-def day_numbers(times: npt.NDArray[np.int64], length: int = 0) -> npt.NDArray[np.int64]:
-    """The day of every time, from 0, [N]. Days are counted back from the newest time, so that only the first is short.
-
-    Args:
-        length: of a day, in the unit of ``times``. 0: dates such as 20240131 are taken as such, and other numbers as
-            days, seconds, milli-, micro- or nanoseconds by their size.
-    """
-    newest = int(times.max())
-    if not length and int(times.min()) >= 19_000_101 and newest <= 21_001_231:
-        years, months, days = times // 10_000, times // 100 % 100, times % 100
-        first = ((years - 1970) * 12 + months - 1).astype("datetime64[M]").astype("datetime64[D]")
-        times, newest, length = first.astype(np.int64) + days, 0, 1
-    back = (times.max() - times) // (
-        length or next((unit for limit, unit in _DAY_UNITS if newest < limit), 86_400 * 10**9)
-    )
-    result: npt.NDArray[np.int64] = back.max() - back
-    return result
 
 
 def initialised(pretrained: Cohort, tables: dict[str, Tensor], ramp: int) -> Cohort:
@@ -299,18 +191,6 @@ def initialised(pretrained: Cohort, tables: dict[str, Tensor], ramp: int) -> Coh
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """A schedule resolved against the data; ``warm`` is the number of days before the first scored one."""
-
-    schedule: Schedule
-    candidate: Candidate
-    source: int
-    targets: tuple[int, ...]
-    fields: tuple[str, ...]
-    warm: int
-
-
 def _due(day: int, period: int) -> bool:
     return (day + 1) % period == 0
 
@@ -318,7 +198,7 @@ def _due(day: int, period: int) -> bool:
 class _Run:
     """The replay with one seed: rows, snapshots and one learner per variant, all on the device."""
 
-    def __init__(self, dataset: Dataset, log: DayLog, plan: _Plan, seed: int, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, log: DayLog, plan: Plan, seed: int, device: torch.device) -> None:
         self.log, self.plan, self.seed, self.device = log, plan, seed, device
         self.statistics, schedule = dataset.statistics, plan.schedule
         self.frozen = {name: table.to(device) for name, table in frozen_tables(dataset).items()}
@@ -485,50 +365,3 @@ def _need_times(present: bool, name: str) -> None:
             f"{name} has no time stamps, and a stream is replayed by them; name the column of times in the schema "
             "with timestamp: COLUMN"
         )
-
-
-def _domains(statistics: Statistics, schedule: Schedule) -> tuple[int, tuple[int, ...]]:
-    """Numbers of the source domain and of the target domains."""
-    names, rows = statistics.domains, statistics.domain_rows
-    legal = ", ".join(names)
-    if len(names) < 2:
-        raise UserError(f"the data set has one domain only ({legal}); a stream needs a source and a target domain")
-    for name in (schedule.source, *schedule.targets):
-        if name is not None and name not in names:
-            raise UserError(f"there is no domain {name!r}; legal are {legal}")
-    source = rows.index(max(rows)) if schedule.source is None else names.index(schedule.source)
-    if names[source] in schedule.targets:
-        raise UserError(f"domain {names[source]} is both the source and a target; choose other targets of {legal}")
-    targets = schedule.targets or tuple(name for name in names if name != names[source])
-    return source, tuple(dict.fromkeys(names.index(name) for name in targets))
-
-
-def _warm_days(log: DayLog, schedule: Schedule) -> int:
-    warm = math.ceil(schedule.warm_up * log.days - 1e-9)
-    if warm >= log.days:
-        raise UserError(
-            f"the log has {log.days} days and the warm-up takes {warm}, which leaves no day to score; lower --warm-up"
-        )
-    longest = max(schedule.target_days, schedule.cpm_days, schedule.tpm_days)
-    if warm < longest:
-        raise UserError(
-            f"the warm-up has {warm} of {log.days} days, fewer than the {longest} between two refreshes; raise "
-            "--warm-up or shorten --target-days, --cpm-days and --tpm-days"
-        )
-    return warm
-
-
-def _check_rows(log: DayLog, plan: _Plan, statistics: Statistics) -> None:
-    """Every model must have learned from something by the end of the warm-up, and some day must have rows to score."""
-    schedule = plan.schedule
-    targets = ", ".join(statistics.domains[target] for target in plan.targets)
-    for who, domains, period in (
-        (f"source {statistics.domains[plan.source]}", (plan.source,), schedule.cpm_days),
-        (f"source {statistics.domains[plan.source]}", (plan.source,), schedule.tpm_days),
-        (f"targets {targets}", plan.targets, schedule.target_days),
-    ):
-        last = plan.warm // period * period
-        if not len(log.numbers(domains, 0, last - 1)):
-            raise UserError(f"no rows of the {who} in the first {last} days; choose other domains or raise --warm-up")
-    if not len(log.numbers(plan.targets, plan.warm, log.days - 1)):
-        raise UserError(f"no rows of the targets {targets} after the warm-up of {plan.warm} days; lower --warm-up")

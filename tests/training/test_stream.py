@@ -24,16 +24,15 @@ from autoctr.report.curve import replay_text
 from autoctr.training import snapshots as snapshots_module
 from autoctr.training import stream as stream_module
 from autoctr.training.cohort import Cohort, frozen_tables
+from autoctr.training.days import DayLog, day_numbers
 from autoctr.training.rows import ResidentRows
+from autoctr.training.schedule import Schedule
 from autoctr.training.snapshots import LeakError
 from autoctr.training.stream import (
     BASE,
     FULL,
     VARIANTS,
-    DayLog,
     Replay,
-    Schedule,
-    day_numbers,
     forgetting,
     initialised,
     plain_candidate,
