@@ -79,12 +79,19 @@ class Architecture:
         return alive
 
     def effective(self) -> Architecture:
-        """The same function with dead nodes in a fixed form, so that equal networks compare equal."""
+        """The same function in one form, so that equal networks compare equal.
+
+        Dead nodes add their first input; a product of one input is its sum.
+        """
         alive = self.live()
         nodes = []
         for position, node in enumerate(self.nodes):
-            dead = position < len(self.nodes) - 1 and position + 2 not in alive
-            nodes.append(Node((True,) + (False,) * (len(node.open) - 1), one_hot(ADD)) if dead else node)
+            if position < len(self.nodes) - 1 and position + 2 not in alive:
+                node = Node((True,) + (False,) * (len(node.open) - 1), one_hot(ADD))
+            elif sum(node.open) == 1:
+                add, product, concat, attention = node.operators
+                node = Node(node.open, (add + product, 0.0, concat, attention))
+            nodes.append(node)
         return Architecture(tuple(nodes))
 
     def neighbours(self) -> Iterator[Architecture]:

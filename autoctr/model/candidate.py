@@ -97,7 +97,7 @@ class Candidate:
     architecture_rate: float = 0.03
     warmup: float = 0.25
     alternating: bool = False
-    readout: Literal["hard", "soft", "drop"] = "hard"
+    readout: Literal["hard", "soft", "drop"] = "drop"
     search_epochs: float = 1.0
     retrain: Literal["scratch", "supernet"] = "scratch"
     sparsity: float = 0.0

@@ -22,7 +22,7 @@ from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
 HELD_OUT = 0.2
-BATCH = 512
+LARGEST_BATCH, SMALLEST_BATCH = 512, 64
 LEARNING_RATE = 1e-3
 FEWEST_STEPS = 250
 DROP_ROWS = 16_384
@@ -40,19 +40,26 @@ SUPERNET_FIELDS = (
 SNAPSHOT_FIELDS = ("snapshots", "pooling", "warm_share")
 
 
-def supernet_candidate(candidate: Candidate, seed: int) -> Candidate:
+def supernet_candidate(candidate: Candidate, seed: int, train_rows: int) -> Candidate:
     """The supernet that a candidate's architecture is read from: its genes, and defaults for everything else."""
     names = [*SUPERNET_FIELDS, *(SNAPSHOT_FIELDS if candidate.snapshots else ())]
     genes = {name: getattr(candidate, name) for name in names}
-    return Candidate(**genes, architecture="learn", batch=BATCH, learning_rate=LEARNING_RATE, averaging=0.0, seed=seed)
+    batch = search_batch(candidate, train_rows)
+    return Candidate(**genes, architecture="learn", batch=batch, learning_rate=LEARNING_RATE, averaging=0.0, seed=seed)
 
 
-def search_rows(candidate: Candidate, train_rows: int) -> int:
-    """Training rows that the supernet visits: ``search_epochs`` passes, and never fewer than 250 steps.
+def search_batch(candidate: Candidate, train_rows: int) -> int:
+    """Rows of a supernet's step: 512, and on a small table as few as make 250 steps, though never below 64.
 
     Gates need some dozens of steps to move at all (51 at a rate of 0.01), however small the table is.
     """
-    return max(math.ceil(candidate.search_epochs * train_rows), FEWEST_STEPS * BATCH)
+    fitting = math.ceil(candidate.search_epochs * train_rows) // max(FEWEST_STEPS, 1)
+    return min(LARGEST_BATCH, max(SMALLEST_BATCH, fitting))
+
+
+def search_rows(candidate: Candidate, train_rows: int) -> int:
+    """Training rows that the supernet visits: ``search_epochs`` passes, and never fewer than 250 steps."""
+    return max(math.ceil(candidate.search_epochs * train_rows), FEWEST_STEPS * search_batch(candidate, train_rows))
 
 
 def train_supernet(

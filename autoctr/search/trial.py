@@ -143,8 +143,9 @@ class Laboratory:
         start: Cohort | None = None
         if candidate.architecture == "learn":
             on_stage("supernet")
-            supernet = self._supernet(supernet_candidate(candidate, derive(self.seed, 0, "supernet")), deadline)
-            visited += search_rows(candidate, len(self.splits.train))
+            rows, seed = len(self.splits.train), derive(self.seed, 0, "supernet")
+            supernet = self._supernet(supernet_candidate(candidate, seed, rows), deadline)
+            visited += search_rows(candidate, rows)
             if candidate.wiring is None:
                 on_stage("read-out")
                 candidate = candidate.replace(wiring=read_out(supernet, candidate, self.splits, self.dataset))

@@ -115,6 +115,10 @@ def test_networks_that_differ_in_dead_nodes_are_effectively_equal() -> None:
         assert other.effective() == wiring.effective()
         assert other.effective().live() == wiring.live()
     assert full(3).effective() == full(3)
+    one = Node((True, False), (0.1, 0.2, 0.3, 0.4))
+    assert full(3).with_node(0, one).effective().nodes[0].operators == pytest.approx((0.3, 0.0, 0.3, 0.4))
+    two = Node((True, True), one_hot(PRODUCT))
+    assert full(3).with_node(0, two).effective().nodes[0] == two
 
 
 @pytest.mark.parametrize(

@@ -489,7 +489,8 @@ def test_what_is_not_learned_is_fixed(learned: str, readout: str, retrain: str, 
     outcome = laboratory.run(candidate)
     wiring = outcome.candidate.wiring
     assert wiring is not None
-    supernet = laboratory._supernet(supernet_candidate(candidate, trial_module.derive(3, 0, "supernet")), math.inf)
+    wanted = supernet_candidate(candidate, trial_module.derive(3, 0, "supernet"), len(laboratory.splits.train))
+    supernet = laboratory._supernet(wanted, math.inf)
     network = supernet.network
     names = set(network.architecture.weights)
     fresh = network.architecture.initial([0])
@@ -517,7 +518,7 @@ def test_what_is_learned_is_part_of_the_supernets_key(laboratory: Laboratory) ->
 
 def test_the_network_of_ones_is_the_supernet_that_learns_connections(laboratory: Laboratory) -> None:
     """All gates start open and every node adds: that is the ``full`` wiring."""
-    found = supernet_candidate(MEMBER.replace(**LEARN, learned="connections"), 1)
+    found = supernet_candidate(MEMBER.replace(**LEARN, learned="connections"), 1, len(laboratory.splits.train))
     relaxed = laboratory._cohort(found)
     full = laboratory._cohort(found.replace(architecture="full", wiring=FIXED["full"](2)))
     views, sources = full.network.layout.views(full.flat), relaxed.network.layout.views(relaxed.flat)

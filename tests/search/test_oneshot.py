@@ -16,9 +16,9 @@ from autoctr.model.network import Batch
 from autoctr.search import oneshot
 from autoctr.search import trial as trial_module
 from autoctr.search.oneshot import (
-    BATCH,
     discretise,
     read_out,
+    search_batch,
     search_rows,
     supernet_candidate,
     train_supernet,
@@ -40,7 +40,7 @@ def laboratory(dataset: Dataset, tmp_path: Path) -> Laboratory:
 
 
 def supernet_of(laboratory: Laboratory, candidate: Candidate) -> Cohort:
-    found = supernet_candidate(candidate, 1)
+    found = supernet_candidate(candidate, 1, len(laboratory.splits.train))
     return train_supernet(found, laboratory.splits, laboratory.dataset, seed=2)
 
 
@@ -182,7 +182,7 @@ def test_equal_genes_share_one_supernet_and_pay_for_it_alike(
     assert [r.rows for r in cached.fitted.rungs] == [r.rows for r in first.fitted.rungs]
     train = len(laboratory.splits.train)
     assert first.fitted.rungs[0].rows == search_rows(LEARN, train) + train
-    assert search_rows(LEARN, train) == SEARCH_STEPS * BATCH
+    assert search_rows(LEARN, train) == SEARCH_STEPS * search_batch(LEARN, train)
 
     other, count = trained(laboratory, LEARN.replace(learning_rate=0.01, dropout=0.0, readout="drop"), monkeypatch)
     assert count == 0
@@ -211,7 +211,8 @@ def test_the_gap_is_told_in_the_metric_itself(metric: str, laboratory: Laborator
     laboratory.metric = metric
     outcome = laboratory.run(LEARN)
     assert outcome.gap is not None
-    supernet = laboratory._supernet(supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet")), float("inf"))
+    wanted = supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet"), len(laboratory.splits.train))
+    supernet = laboratory._supernet(wanted, float("inf"))
     relaxed = score_members(supernet, laboratory.splits.valid, laboratory.dataset)[0]
     assert outcome.gap.relaxed == pytest.approx(getattr(relaxed, metric), abs=1e-9)
     assert 0 < outcome.gap.discrete < 2
@@ -240,7 +241,8 @@ def test_retraining_starts_from_the_supernets_weights(laboratory: Laboratory, mo
     monkeypatch.setattr(trial_module, "fit", fit)
     for retrain in ("scratch", "supernet"):
         laboratory.run(LEARN.replace(retrain=retrain))
-    supernet = laboratory._supernet(supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet")), float("inf"))
+    wanted = supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet"), len(laboratory.splits.train))
+    supernet = laboratory._supernet(wanted, float("inf"))
     assert torch.equal(table["supernet"], supernet.table)
     assert not torch.equal(table["scratch"], supernet.table)
     views = supernet.network.layout.views(supernet.flat)

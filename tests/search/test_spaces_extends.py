@@ -178,7 +178,7 @@ def test_a_missing_parent_is_a_users_error_that_names_it(tmp_path: Path, parent:
 # the shipped ones
 
 OFF: dict[str, Callable[[Candidate], bool]] = {
-    "optfusion": lambda c: (c.architecture, c.learned, c.readout, c.retrain) == ("parallel", "both", "hard", "scratch"),
+    "optfusion": lambda c: (c.architecture, c.learned, c.readout, c.retrain) == ("parallel", "both", "drop", "scratch"),
     "adasparse": lambda c: c.sparsity == 0,
     "mlora": lambda c: c.rank == 0 and c.rank_divisor == 0 and c.order == "mixed",
     "lt4rec": lambda c: c.keep_rate == 1,

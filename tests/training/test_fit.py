@@ -13,7 +13,7 @@ from model.networks import resident
 from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import full, parallel
 from autoctr.model.candidate import Candidate
-from autoctr.search.oneshot import search_rows, supernet_candidate, train_supernet
+from autoctr.search.oneshot import search_batch, search_rows, supernet_candidate, train_supernet
 from autoctr.training import fit as fit_module
 from autoctr.training.cohort import Cohort, frozen_tables, ramp_rows
 from autoctr.training.fit import Diverged, Fitted, OutOfTime, Rung, Splits, fit, score_members
@@ -135,7 +135,7 @@ def test_two_fits_of_one_member_are_equal_bit_for_bit(
 def test_a_deadline_before_the_first_score_is_out_of_time(dataset: Dataset, splits: Splits) -> None:
     with pytest.raises(OutOfTime):
         fitted(dataset, splits, member(dataset), deadline=time.monotonic() - 1)
-    candidate = supernet_candidate(Candidate(**FAST | {"wiring": None}), 0)
+    candidate = supernet_candidate(Candidate(**FAST | {"wiring": None}), 0, len(splits.train))
     with pytest.raises(OutOfTime):
         train_supernet(candidate, splits, dataset, seed=0, deadline=time.monotonic() - 1)
 
@@ -227,11 +227,18 @@ def test_alternating_moves_gates_on_rows_that_the_weights_never_see(
 
 
 def test_a_supernet_makes_its_fewest_steps_on_a_small_table() -> None:
-    assert search_rows(Candidate(search_epochs=1.0), 100) == 250 * 512
-    assert search_rows(Candidate(search_epochs=2.5), 1_000_000) == 2_500_000
+    for epochs, rows, batch, visited in (
+        (1.0, 100, 64, 250 * 64),
+        (1.0, 25_000, 100, 25_000),
+        (0.5, 25_100, 64, 250 * 64),
+        (2.5, 1_000_000, 512, 2_500_000),
+    ):
+        candidate = Candidate(search_epochs=epochs)
+        assert search_batch(candidate, rows) == supernet_candidate(candidate, 0, rows).batch == batch
+        assert search_rows(candidate, rows) == visited
 
 
 def test_equal_genes_share_a_supernet_whatever_the_training_settings() -> None:
     first, second = Candidate(rank=2, learning_rate=0.1, dropout=0.4), Candidate(rank=2, batch=64, averaging=0.5)
-    assert supernet_candidate(first, 5) == supernet_candidate(second, 5)
-    assert supernet_candidate(first, 5) != supernet_candidate(first.replace(rank=3), 5)
+    assert supernet_candidate(first, 5, 1000) == supernet_candidate(second, 5, 1000)
+    assert supernet_candidate(first, 5, 1000) != supernet_candidate(first.replace(rank=3), 5, 1000)

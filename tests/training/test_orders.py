@@ -146,7 +146,7 @@ def test_a_supernet_keeps_to_the_order(
     monkeypatch.setattr("autoctr.search.oneshot.FEWEST_STEPS", 4)
     splits = Splits(resident(dataset, "train", torch.float32), resident(dataset, "valid", torch.float32))
     wanted = Candidate(**TINY, blocks=1, architecture="learn", order="alternating", alternating=held_out, warmup=0.1)
-    candidate = supernet_candidate(wanted, 1)
+    candidate = supernet_candidate(wanted, 1, len(splits.train))
     assert candidate.order == "alternating"
     train_supernet(candidate, splits, dataset, seed=0)
     assert len(domains_seen) > 4
