@@ -203,11 +203,14 @@ def read_winner(path: Path) -> tuple[str, Candidate]:
     try:
         content = json.loads(path.read_text())
         exported = "autoctr_export" in content
-        name = path.resolve().parent.name if exported else content["study"]
-        return name, Candidate.from_dict((content if exported else content["best"])["candidate"])
+        best = content if exported else content.get("best")
+        if not best or "candidate" not in best:
+            raise ValueError("no candidate is in it")
+        name = path.resolve().parent.name if exported else str(content.get("study", path.stem))
+        return name, Candidate.from_dict(best["candidate"])
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} holds no winner ({error}); legal are what autoctr show NAME --json prints and an export's "
             "card.json"
