@@ -78,7 +78,7 @@ def test_show_one_trial(shell: Shell, root: Path) -> None:
     assert facts["candidate"]["architecture"] == "learn"
     assert facts["gap"].keys() == {"relaxed", "discrete"}
     text = shell("show", "sim", "--root", root, "--trial", 1).stdout
-    assert text.startswith("trial 1: complete, validation wauc")
+    assert text.startswith(f"trial 1: {facts['state'].lower()}, validation wauc")
     assert "supernet " in text
     assert "network:" in text
     assert "has no trial 77; it has 0 to 3" in shell.refused("show", "sim", "--root", root, "--trial", 77)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_data import fake_dataset
-from small_study import SEARCH_STEPS, search_small, write_space
+from small_study import search_small, write_space
 
 from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import CONCAT, FIXED, PRODUCT, Architecture, Node, inputs, one_hot
@@ -18,7 +18,6 @@ from autoctr.search import trial as trial_module
 from autoctr.search.oneshot import (
     discretise,
     read_out,
-    search_batch,
     search_rows,
     supernet_candidate,
     train_supernet,
@@ -182,7 +181,7 @@ def test_equal_genes_share_one_supernet_and_pay_for_it_alike(
     assert [r.rows for r in cached.fitted.rungs] == [r.rows for r in first.fitted.rungs]
     train = len(laboratory.splits.train)
     assert first.fitted.rungs[0].rows == search_rows(LEARN, train) + train
-    assert search_rows(LEARN, train) == SEARCH_STEPS * search_batch(LEARN, train)
+    assert search_rows(LEARN, train) == train
 
     other, count = trained(laboratory, LEARN.replace(learning_rate=0.01, dropout=0.0, readout="drop"), monkeypatch)
     assert count == 0

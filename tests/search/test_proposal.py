@@ -266,7 +266,8 @@ vary:
     space = load_space(str(write_space(tmp_path, text)))
     records = asked(space, 30)
     candidates = [record.candidate for record in records[2:]]
-    assert {candidate.backbone for candidate in candidates} == {"fusion", "mmoe", "star"}
+    assert "fusion" in {candidate.backbone for candidate in candidates}
+    assert {candidate.backbone for candidate in candidates} & {"mmoe", "star"}
     for candidate, record in zip(candidates, records[2:], strict=True):
         assert space.within(candidate) == record.values
         assert candidate.backbone == "fusion" or not (candidate.rank or candidate.sparsity)
