@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autoctr.search.trial import Laboratory
 
 DEFAULT_TRIALS = 30
+FEWEST_TO_COMPARE = 2
 TRIAL_SHARE = 0.2
 MOST_FAILURES = 3
 
@@ -432,7 +433,8 @@ def _train(
 def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
     """Whether a trial stops at a rung: worse than the median of the others' best scores at as many rows.
 
-    Asked at 2, 4, 8, ... passes only. Of an even number of others the weaker middle one counts.
+    Asked at 2, 4, 8, ... passes only, and not before 2 others have got as far: a strong regulariser starts slowly, and
+    beside trial 0 alone it would stop too soon. Of an even number of others the weaker middle one counts.
     """
     passes = rows // every
     if passes < 2 or passes & (passes - 1):
@@ -441,7 +443,7 @@ def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direc
         record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"
     ]
     scores = sorted(score for score in reached if score is not None)
-    if not scores:
+    if len(scores) < FEWEST_TO_COMPARE:
         return False
     middle = scores[(len(scores) - 1) // 2] if direction == "maximize" else scores[len(scores) // 2]
     return value < middle if direction == "maximize" else value > middle

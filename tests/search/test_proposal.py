@@ -388,8 +388,8 @@ def test_weak_is_asked_at_doubling_rungs_and_with_enough_others_only() -> None:
     others = reached(0.5, 0.6, 0.7, 0.8, 0.9, rows=1000)
     asked = [passes for passes in range(1, 20) if is_weak(1000 * passes, 0.0, others, 1000, "maximize")]
     assert asked == [2, 4, 8, 16]
-    assert is_weak(4000, 0.0, others[:1], 1000, "maximize")
-    assert not is_weak(4000, 0.0, [], 1000, "maximize")
+    assert not is_weak(4000, 0.0, others[:1], 1000, "maximize")
+    assert is_weak(4000, 0.0, others[:2], 1000, "maximize")
     # trials that were stopped earlier do not count, those that finished earlier do
     assert not is_weak(4000, 0.0, reached(*[0.5] * 9, rows=2000, state="PRUNED"), 1000, "maximize")
     assert is_weak(4000, 0.0, reached(*[0.5] * 9, rows=2000), 1000, "maximize")
