@@ -193,9 +193,10 @@ def winner(study: Study, dataset: Dataset) -> Candidate:
 
 
 def read_winner(path: Path) -> tuple[str, Candidate]:
-    """A winner's name and candidate, from what ``autoctr show NAME --json`` prints or an export's ``card.json``.
+    """A name and a candidate, from what ``autoctr show NAME --json`` prints or an export's ``card.json``.
 
-    The name is the study's, or that of the export's folder.
+    The name is the study's, or that of the export's folder. What ``show NAME --trial N --json`` prints is read as well,
+    for a trial that did not win; its name is the file's.
 
     Raises:
         UserError: if the file holds no candidate.
@@ -203,17 +204,17 @@ def read_winner(path: Path) -> tuple[str, Candidate]:
     try:
         content = json.loads(path.read_text())
         exported = "autoctr_export" in content
-        best = content if exported else content.get("best")
-        if not best or "candidate" not in best:
+        held = content.get("best") if "study" in content else content
+        if not held or "candidate" not in held:
             raise ValueError("no candidate is in it")
         name = path.resolve().parent.name if exported else str(content.get("study", path.stem))
-        return name, Candidate.from_dict(best["candidate"])
+        return name, Candidate.from_dict(held["candidate"])
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except (OSError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} holds no winner ({error}); legal are what autoctr show NAME --json prints and an export's "
-            "card.json"
+            f"{path} holds no candidate ({error}); legal are what autoctr show NAME --json prints, with --trial or "
+            "without, and an export's card.json"
         ) from error
 
 

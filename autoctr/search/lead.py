@@ -7,9 +7,9 @@ from torch import Tensor
 
 from autoctr.search.record import Record, best_of, winner_of
 from autoctr.search.seeds import derive
-from autoctr.search.stored import stored_network
 from autoctr.search.study import Study
 from autoctr.search.trial import Laboratory
+from autoctr.training import checkpoint
 from autoctr.training.bootstrap import bootstrap, percentile_interval
 
 MOST_ROWS = 400_000
@@ -50,7 +50,7 @@ class Judge:
     def _resampled(self, number: int, laboratory: Laboratory) -> Tensor:
         """The metric of a trial's network on every resample, float64 [resamples]."""
         study, rows = self.study, laboratory.splits.valid
-        cohort, _ = stored_network(study, number, self.laboratory.dataset, str(laboratory.device))
+        cohort = checkpoint.load(study.weights_path(number), laboratory.dataset, laboratory.device)
         chosen = torch.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS), device=rows.device).long()
         resampled = bootstrap(
             cohort.logits(rows)[0, chosen, 0],

@@ -12,6 +12,7 @@ from autoctr.data.dataset import Dataset, Rows
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.search.seeds import derive
+from autoctr.search.trial import snapshot_seed
 from autoctr.training.bootstrap import Interval, mean_interval
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Splits, fit, score_members
@@ -92,7 +93,7 @@ def rewinding(
     if seeds < 1 or not rewinds or min(rewinds) < 0:
         raise UserError("rewinding needs at least one seed and one k of 0 or more passes")
     place = torch.device(device)
-    dataset = with_snapshots(dataset, candidate, seed=derive(0, 0, "snapshots"), device=place)
+    dataset = with_snapshots(dataset, candidate, seed=snapshot_seed(0), device=place)
     domains = len(dataset.statistics.domains)
 
     def resident(rows: Rows) -> ResidentRows:

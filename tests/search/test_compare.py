@@ -356,6 +356,10 @@ def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, n
     card.write_text(json.dumps({"autoctr_export": 1, "candidate": best.candidate.to_dict()}))
     assert read_winner(printed) == ("s", best.candidate)
     assert read_winner(card) == ("model", best.candidate)
+    other = next(record for record in finished.records() if record.number != best.number)
+    trial = tmp_path / "second.json"
+    trial.write_text(json.dumps(other.to_dict()))
+    assert read_winner(trial) == ("second", other.candidate) != ("second", best.candidate)
     out = Results(tmp_path / "c.csv")
     key = run_key(winner(finished, dataset), dataset, "wauc", 0)
     out.append(made("s", 0, key=key, dataset=dataset.name, dataset_key=dataset.key))
@@ -371,7 +375,7 @@ def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, n
     ):
         printed.write_text(content)
         with pytest.raises(
-            UserError, match=r"printed.json holds no winner \(.+\); legal are what autoctr show NAME --json"
+            UserError, match=r"printed.json holds no candidate \(.+\); legal are what autoctr show NAME --json"
         ):
             read_winner(printed)
     with pytest.raises(UserError, match=r"there is no file .*absent\.json"):
