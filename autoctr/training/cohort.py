@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,15 +43,16 @@ class Weights:
     progress: float
     masks: Tensor | None = None
 
-    def copy(self) -> Weights:
-        """A copy that later training does not change."""
+    def copy(self, member: int | None = None) -> Weights:
+        """A copy that later training does not change: of all members, or of one alone."""
+        chosen = slice(None) if member is None else slice(member, member + 1)
         return Weights(
-            self.flat.clone(),
-            self.table.clone(),
-            self.running.clone(),
-            self.architecture.clone(),
+            self.flat[chosen].clone(),
+            self.table[:, chosen].clone(),
+            self.running[chosen].clone(),
+            self.architecture[chosen].clone(),
             self.progress,
-            self.masks,
+            None if self.masks is None else self.masks[chosen],
         )
 
 
@@ -66,6 +67,18 @@ def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
     return {name: torch.from_numpy(table) for name, table in tables.items()}
 
 
+class Member(NamedTuple):
+    """One member of a cohort."""
+
+    cohort: Cohort
+    index: int
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the member was made from."""
+        return self.cohort.network.candidates[self.index]
+
+
 class Cohort:
     """K members, their weights and optimisers.
 
@@ -74,7 +87,9 @@ class Cohort:
         candidates: the members.
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
-        start: a trained cohort (a supernet) to start from where names and shapes match; else all weights are fresh.
+        start: a trained cohort (of supernets), or one trained member for each of ``candidates``, to start from where
+            names and shapes match; else all weights are fresh.
+        table: embedding rows [V, K, E] to take over, instead of those of ``start`` or fresh ones.
         masks: the members' tickets, [K, U, M] over the network's maskable weights; None = nothing is pruned.
         fresh_norm: whether scales, shifts and running statistics of normalisations start fresh even so.
         adapters_only: train the adapters (LoRA) alone; everything else stays as it starts.
@@ -89,7 +104,8 @@ class Cohort:
         ramp: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        start: Cohort | None = None,
+        start: Cohort | Sequence[Member] | None = None,
+        table: Tensor | None = None,
         masks: Tensor | None = None,
         fresh_norm: bool = False,
         adapters_only: bool = False,
@@ -97,20 +113,32 @@ class Cohort:
         self.network = build_network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
         self.steps = self.rows = self.wiring_steps = 0
-        self.ramped = 0 if start is None else round(start.progress * self.ramp)
+        starts = start.members if isinstance(start, Cohort) else start or ()
+        if starts and len(starts) != len(candidates):
+            raise ValueError(f"{len(candidates)} members cannot start from {len(starts)}")
+        progress = {member.cohort.progress for member in starts} or {0.0}
+        if len(progress) > 1:
+            raise ValueError(f"members of a cohort must agree in their progress, not {sorted(progress)}")
+        self.ramped = round(progress.pop() * self.ramp)
         device = self.network.device
         seeds = [candidate.seed for candidate in candidates]
         self.flat = self.network.layout.initial(seeds).to(device, dtype)
         self.running = self.network.initial_running()
-        if start is None:
-            self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
-        else:
-            given = start.weights()
-            self.table = given.table.to(device, dtype).clone()
-            skip = ".norm." if fresh_norm else None
-            transfer(start.network.layout, given.flat.to(device, dtype), self.network.layout, self.flat, skip)
+        given = {id(member.cohort): member.cohort.weights() for member in starts}
+        for k, (cohort, index) in enumerate(starts):
+            weights, mine, one = given[id(cohort)], slice(k, k + 1), slice(index, index + 1)
+            flat, skip = weights.flat[one].to(device, dtype), ".norm." if fresh_norm else None
+            transfer(cohort.network.layout, flat, self.network.layout, self.flat[mine], skip)
             if not fresh_norm:
-                transfer(start.network.normalisation, given.running, self.network.normalisation, self.running)
+                running = weights.running[one].to(device, dtype)
+                transfer(cohort.network.normalisation, running, self.network.normalisation, self.running[mine])
+        if table is not None:
+            self.table = table.to(device, dtype)
+        elif starts:
+            rows = [given[id(cohort)].table[:, index] for cohort, index in starts]
+            self.table = torch.stack(rows, 1).to(device, dtype)
+        else:
+            self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
         self.architecture = self.network.architecture.initial(seeds).to(device, dtype)
         rates = [candidate.learning_rate for candidate in candidates]
         row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]
@@ -137,6 +165,11 @@ class Cohort:
         """A cohort for a dataset, with the usual ramp; ``options`` as in :class:`Cohort`."""
         ramp = ramp_rows(len(dataset.train))
         return cls(dataset.statistics, candidates, frozen_tables(dataset), ramp=ramp, **options)
+
+    @property
+    def members(self) -> list[Member]:
+        """All members."""
+        return [Member(self, index) for index in range(self.network.members)]
 
     @property
     def progress(self) -> float:
