@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +67,8 @@ def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
     return {name: torch.from_numpy(table) for name, table in tables.items()}
 
 
-class Member(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Member:
     """One member of a cohort."""
 
     cohort: Cohort
@@ -87,8 +88,8 @@ class Cohort:
         candidates: the members.
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
-        start: a trained cohort (of supernets), or one trained member for each of ``candidates``, to start from where
-            names and shapes match; else all weights are fresh.
+        start: a trained cohort (of supernets), or for each of ``candidates`` a trained member or None, to start from
+            where names and shapes match; else weights are fresh.
         table: embedding rows [V, K, E] to take over, instead of those of ``start`` or fresh ones.
         masks: the members' tickets, [K, U, M] over the network's maskable weights; None = nothing is pruned.
         fresh_norm: whether scales, shifts and running statistics of normalisations start fresh even so.
@@ -104,7 +105,7 @@ class Cohort:
         ramp: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        start: Cohort | Sequence[Member] | None = None,
+        start: Cohort | Sequence[Member | None] | None = None,
         table: Tensor | None = None,
         masks: Tensor | None = None,
         fresh_norm: bool = False,
@@ -113,10 +114,10 @@ class Cohort:
         self.network = build_network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
         self.steps = self.rows = self.wiring_steps = 0
-        starts = start.members if isinstance(start, Cohort) else start or ()
-        if starts and len(starts) != len(candidates):
+        starts = start.members if isinstance(start, Cohort) else start or [None] * len(candidates)
+        if len(starts) != len(candidates):
             raise ValueError(f"{len(candidates)} members cannot start from {len(starts)}")
-        progress = {member.cohort.progress for member in starts} or {0.0}
+        progress = {0.0 if member is None else member.cohort.progress for member in starts}
         if len(progress) > 1:
             raise ValueError(f"members of a cohort must agree in their progress, not {sorted(progress)}")
         self.ramped = round(progress.pop() * self.ramp)
@@ -124,21 +125,20 @@ class Cohort:
         seeds = [candidate.seed for candidate in candidates]
         self.flat = self.network.layout.initial(seeds).to(device, dtype)
         self.running = self.network.initial_running()
-        given = {id(member.cohort): member.cohort.weights() for member in starts}
-        for k, (cohort, index) in enumerate(starts):
-            weights, mine, one = given[id(cohort)], slice(k, k + 1), slice(index, index + 1)
-            flat, skip = weights.flat[one].to(device, dtype), ".norm." if fresh_norm else None
-            transfer(cohort.network.layout, flat, self.network.layout, self.flat[mine], skip)
+        given = {id(member.cohort): member.cohort.weights() for member in starts if member is not None}
+        columns: list[Tensor] = []
+        for k, (seed, member) in enumerate(zip(seeds, starts, strict=True)):
+            if member is None:
+                if table is None:
+                    columns.append(initial_table(statistics, candidates[k].embedding, [seed])[:, 0].to(device, dtype))
+                continue
+            source, weights, mine = member.cohort.network, given[id(member.cohort)], slice(k, k + 1)
+            flat, running = (part[member.index, None].to(device, dtype) for part in (weights.flat, weights.running))
+            transfer(source.layout, flat, self.network.layout, self.flat[mine], ".norm." if fresh_norm else None)
             if not fresh_norm:
-                running = weights.running[one].to(device, dtype)
-                transfer(cohort.network.normalisation, running, self.network.normalisation, self.running[mine])
-        if table is not None:
-            self.table = table.to(device, dtype)
-        elif starts:
-            rows = [given[id(cohort)].table[:, index] for cohort, index in starts]
-            self.table = torch.stack(rows, 1).to(device, dtype)
-        else:
-            self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
+                transfer(source.normalisation, running, self.network.normalisation, self.running[mine])
+            columns.append(weights.table[:, member.index].to(device, dtype))
+        self.table = torch.stack(columns, 1) if table is None else table.to(device, dtype)
         self.architecture = self.network.architecture.initial(seeds).to(device, dtype)
         rates = [candidate.learning_rate for candidate in candidates]
         row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]

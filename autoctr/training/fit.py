@@ -59,6 +59,11 @@ class Standing:
     since: int = 0
     reason: str = ""
 
+    @property
+    def ended(self) -> bool:
+        """Whether there is a reason to stop."""
+        return bool(self.reason)
+
 
 @dataclasses.dataclass
 class Fitted:
@@ -223,7 +228,7 @@ def fit(
     run = Fit(cohort, [standing], splits, dataset, metric=metric, seed=seed, patience=patience)
     if score_start:
         run.score_start()
-    while not standing.reason:
+    while not standing.ended:
         if not run.advance(deadline):
             standing.reason = "time"
         elif standing.reason != "diverged" and not on_rung(standing.rungs[-1]):

@@ -14,6 +14,7 @@ from torch import Tensor
 from autoctr.data.dataset import Dataset
 from autoctr.model.parameters import Layout, transfer
 from autoctr.training.cohort import Cohort, Member, frozen_tables
+from autoctr.training.fit import Kept
 
 
 def joined(members: Sequence[Member], dataset: Dataset) -> Cohort:
@@ -49,11 +50,30 @@ def joined(members: Sequence[Member], dataset: Dataset) -> Cohort:
         shape = (len(members), network.units, cohort.network.maskable.size)
         cohort.masks = torch.ones(shape, dtype=network.dtype, device=network.device)
     _join_averages(cohort, members)
-    for k, (source, index) in enumerate(members):
+    for k, member in enumerate(members):
+        source, index = member.cohort, member.index
         for layout, given, target, into in _rows(source, cohort):
             transfer(layout, given[index : index + 1], target, into[k : k + 1])
         if source.masks is not None and cohort.masks is not None:
             transfer(source.network.maskable, source.masks[index], cohort.network.maskable, cohort.masks[k])
+    return cohort
+
+
+def alone(kept: Kept, dataset: Dataset) -> Cohort:
+    """A cohort of the one member whose weights were kept, to score, to export or to start others from."""
+    network, weights = kept.network, kept.weights
+    cohort = Cohort.on(
+        dataset, [network.candidates[kept.index]], dtype=network.dtype, device=network.device, table=weights.table
+    )
+    own = cohort.network
+    transfer(network.layout, weights.flat, own.layout, cohort.flat)
+    transfer(network.normalisation, weights.running, own.normalisation, cohort.running)
+    transfer(network.architecture, weights.architecture, own.architecture, cohort.architecture)
+    if weights.masks is not None:
+        masks = weights.masks.new_ones(1, network.units, own.maskable.size)
+        transfer(network.maskable, weights.masks[0], own.maskable, masks[0])
+        cohort.masks = masks
+    cohort.ramped = round(weights.progress * cohort.ramp)
     return cohort
 
 
@@ -87,5 +107,5 @@ def _join_averages(cohort: Cohort, members: Sequence[Member]) -> None:
     if cohort.average is None or known is None:
         return
     cohort.average.steps, cohort.average.seen = known.steps, known.seen.clone()
-    sources = [(source.average or source).table[:, index] for source, index in members]
+    sources = [(member.cohort.average or member.cohort).table[:, member.index] for member in members]
     cohort.average.table = _stacked(sources)
