@@ -110,9 +110,10 @@ def score_members(
 
 
 class Fit:
-    """The members of a cohort on their way from score to score.
+    """The members of a cohort on their way from score to score, until all have ended.
 
-    What a member meets depends on its own standing alone: batches, the rows at which it is scored, and its end.
+    What a member meets depends on its own standing alone: batches, the rows at which it is scored, and its end, after
+    which its standing stays as it is.
 
     Args:
         standings: of the members, in their order.
@@ -146,7 +147,7 @@ class Fit:
             epoch, visited = epoch + 1, 0
 
     def advance(self, deadline: float = math.inf) -> bool:
-        """Train to the next score of some member and take it.
+        """Train to the next score of some member that has not ended, and take it.
 
         Args:
             deadline: ``time.monotonic()`` at which training stops, in seconds.
@@ -156,7 +157,7 @@ class Fit:
         cohort, every = self.cohort, rung_rows(len(self.splits.train))
         before, started = cohort.rows, time.monotonic()
         due = every * (before // every + 1)
-        stop = min(due, *(standing.limit for standing in self.standings))
+        stop = min(due, *(standing.limit for standing in self.standings if not standing.ended))
         while cohort.rows < stop:
             cohort.step(next(self._batches))
             if time.monotonic() > deadline:
@@ -178,7 +179,7 @@ class Fit:
         weights, rows = self.cohort.weights(), self.cohort.rows
         scores = score_members(self.cohort, self.splits.valid, self.dataset, weights=weights)
         for index, (standing, scored) in enumerate(zip(self.standings, scores, strict=True)):
-            if not all_due and rows < standing.limit:
+            if standing.ended or (not all_due and rows < standing.limit):
                 continue
             if not math.isfinite(scored.logloss):
                 standing.reason = "diverged"
