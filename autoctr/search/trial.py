@@ -182,7 +182,7 @@ class Laboratory:
     def _stages(self) -> list[Stage]:
         return [
             Stage("supernet", lambda c: c.architecture == "learn", self._learn, SCHEDULE_FIELDS),
-            Stage("read-out", lambda c: c.architecture == "learn", self._read, ()),
+            Stage("read-out", lambda c: c.architecture == "learn" and c.wiring is None, self._read, ()),
             Stage("warm start", lambda c: c.warm_start > 0, self._warm, WARM_FIELDS),
             Stage("tickets", lambda c: c.keep_rate < 1, self._prune, TICKET_FIELDS),
         ]
@@ -223,20 +223,26 @@ class Laboratory:
         supernets = self._supernets(wanted, deadline)
         for ready, genes in zip(group, wanted, strict=True):
             ready.supernet, ready.visited = supernets[genes], ready.visited + search_rows(ready.candidate, rows)
+            if ready.candidate.wiring is not None:
+                self._discretise(ready)
 
     def _read(self, deadline: float, group: Sequence[Preparation]) -> None:
         """The networks that are read from supernets."""
         for ready in group:
-            candidate, supernet = ready.candidate, ready.supernet
-            assert supernet is not None
-            if candidate.wiring is None:
-                candidate = candidate.replace(wiring=read_out(supernet, candidate, self.splits, self.dataset))
-            assert candidate.wiring is not None
-            discrete = discretise(supernet, candidate.wiring, self.dataset)
-            ready.gap = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric)
-            ready.candidate, ready.supernet = candidate, None
-            if candidate.retrain == "supernet":
-                ready.start = Member(supernet, 0)
+            assert ready.supernet is not None
+            wiring = read_out(ready.supernet, ready.candidate, self.splits, self.dataset)
+            ready.candidate = ready.candidate.replace(wiring=wiring)
+            self._discretise(ready)
+
+    def _discretise(self, ready: Preparation) -> None:
+        """From the supernet, which is done with, to the network that was read from it."""
+        candidate, supernet = ready.candidate, ready.supernet
+        assert supernet is not None
+        assert candidate.wiring is not None
+        discrete = discretise(supernet, candidate.wiring, self.dataset)
+        ready.gap, ready.supernet = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric), None
+        if candidate.retrain == "supernet":
+            ready.start = Member(supernet, 0)
 
     def _supernets(self, wanted: Sequence[Candidate], deadline: float) -> dict[Candidate, Cohort]:
         """Trained supernets, each alone; from the study's cache where a trial with the same genes has trained it."""
