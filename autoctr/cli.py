@@ -268,9 +268,7 @@ def export(name: str, out: Path, trial: int | None, root: Path, storage: str | N
 @_data_options
 @click.option("--models", help="Some of dnn,dcn-v2,deepfm,autoint,mmoe,ple,star,pepnet.  [default: all]")
 @click.option("--study", "studies", multiple=True, help="Add this study's winner; may be repeated.")
-@click.option(
-    "--winner", "winners", type=FILE, multiple=True, help="Add what a card.json or show --json file holds."
-)
+@click.option("--winner", "winners", type=FILE, multiple=True, help="Add what a card.json or show --json file holds.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many times each model is trained.")
 @click.option("--metric", default="wauc", show_default=True, help="wauc, auc or logloss of the first label.")
 @click.option("--epochs", type=int, help="Most passes over the training rows.  [default: each model's own]")

@@ -119,12 +119,18 @@ class Layout:
 def transfer(source: Layout, values: Tensor, target: Layout, into: Tensor, skip: str | None = None) -> list[str]:
     """Copy every weight that both layouts hold in the same shape from ``values`` to ``into`` [K, P], in place.
 
-    Weights whose names contain ``skip`` stay.
+    Adapters of another rank are cut or padded to the target's: what it has beyond the source's stays. So do weights
+    whose names contain ``skip``.
 
     Returns: the names that ``target`` has and ``source`` lacks.
     """
     given, wanted = source.views(values), target.views(into)
     for name, view in wanted.items():
-        if name in given and given[name].shape == view.shape and (skip is None or skip not in name):
+        if name not in given or (skip is not None and skip in name):
+            continue
+        if ".lora." in name:
+            shared = tuple(slice(0, min(sizes)) for sizes in zip(given[name].shape, view.shape, strict=True))
+            view[shared] = given[name][shared]
+        elif given[name].shape == view.shape:
             view.copy_(given[name])
     return [name for name in wanted if name not in given]

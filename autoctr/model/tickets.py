@@ -57,6 +57,22 @@ def overlap(masks: Tensor) -> Tensor:
     return torch.where(union > 0, both / union.clamp(min=1), 1.0)
 
 
+def spread_masks(masks: Tensor, names: Sequence[str], maskable: Layout) -> Tensor:
+    """A member's masks among the weights that some member of its cohort uses; 1 where the member uses none.
+
+    Args:
+        masks: [U, m] over the weights ``names``, in this order.
+
+    Returns: [U, M] over ``maskable``.
+    """
+    result = masks.new_ones(len(masks), maskable.size)
+    own = torch.split(masks, [maskable.weights[name].size for name in names], 1)
+    views = maskable.views(result)
+    for name, piece in zip(names, own, strict=True):
+        views[name].copy_(piece.view_as(views[name]))
+    return result
+
+
 def masked_linear(x: Tensor, weight: Tensor, masks: Tensor, bias: Tensor | None, segments: Segments) -> Tensor:
     """x (m_u ⊙ W) + b with each row's own unit u; rows of an unknown domain use what any unit keeps.
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ SUPERNET_FIELDS = (
     "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
     "pruner_input", "input_pruner", "rank", "rank_tilt", "rank_divisor", "learned", "order",
 )  # fmt: skip
+#: Those in which supernets that train together must agree, beside their shape.
+SCHEDULE_FIELDS = ("warmup", "alternating", "search_epochs")
 #: Further fields that it depends on where its rows read snapshots.
 SNAPSHOT_FIELDS = ("snapshots", "pooling", "warm_share")
 
@@ -62,8 +64,8 @@ def search_rows(candidate: Candidate, train_rows: int) -> int:
     return max(math.ceil(candidate.search_epochs * train_rows), FEWEST_STEPS * search_batch(candidate, train_rows))
 
 
-def train_supernet(
-    candidate: Candidate,
+def train_supernets(
+    candidates: Sequence[Candidate],
     splits: Splits,
     dataset: Dataset,
     *,
@@ -71,7 +73,7 @@ def train_supernet(
     device: torch.device | str = "cpu",
     deadline: float = math.inf,
 ) -> Cohort:
-    """Train a supernet for ``candidate.search_epochs`` passes.
+    """Train supernets, which agree in ``SCHEDULE_FIELDS``, together for ``search_epochs`` passes.
 
     Gates and operators rest for the first ``warmup`` share of the rows. Then they move on the weights' own batch
     (the paper), or, if ``alternating``, on batches of a fifth of the training rows that the weights never see.
@@ -79,8 +81,8 @@ def train_supernet(
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
     """
-    train = splits.train
-    cohort = Cohort.on(dataset, [candidate], device=device)
+    train, candidate = splits.train, candidates[0]
+    cohort = Cohort.on(dataset, candidates, device=device)
     total = search_rows(candidate, len(train))
     held_out = _held_out(train, seed) if candidate.alternating else None
     weighed = None if held_out is None else ~held_out

@@ -14,11 +14,11 @@ from autoctr.model.candidate import Candidate
 from autoctr.search.seeds import derive
 from autoctr.search.trial import snapshot_seed
 from autoctr.training.bootstrap import Interval, mean_interval
-from autoctr.training.cohort import Cohort
+from autoctr.training.cohort import Cohort, Member
 from autoctr.training.fit import Splits, fit, score_members
 from autoctr.training.periods import with_snapshots
 from autoctr.training.rows import ResidentRows
-from autoctr.training.tickets import error_barrier, find_tickets
+from autoctr.training.tickets import error_barrier, find_tickets, give_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,10 +101,14 @@ def rewinding(
 
     splits, test = Splits(resident(dataset.train), resident(dataset.valid)), resident(dataset.test)
 
-    def trained(member: Candidate, start: Cohort | None, masks: torch.Tensor | None, seed: int) -> tuple[float, float]:
+    def trained(
+        candidate: Candidate, start: Member | None, masks: torch.Tensor | None, seed: int
+    ) -> tuple[float, float]:
         """Validation and test score."""
-        cohort = Cohort.on(dataset, [member], device=place, start=start, masks=masks)
-        fitted = fit(cohort, splits, dataset, metric=metric, seed=derive(seed, 0, "batches"), epochs=member.epochs)
+        cohort = Cohort.on(dataset, [candidate], device=place, start=[start])
+        if masks is not None:
+            give_masks(cohort, [masks])
+        fitted = fit(cohort, splits, dataset, metric=metric, seed=derive(seed, 0, "batches"), epochs=candidate.epochs)
         cohort.restore(fitted.weights)
         return getattr(fitted.best, metric), getattr(score_members(cohort, test, dataset)[0], metric)
 
@@ -114,8 +118,8 @@ def rewinding(
         dense.append(trained(member.replace(keep_rate=1.0), None, None, seed)[1])
         on_line(f"seed {seed}: dense network, test {metric} {dense[-1]:.5f}")
         for passes in rewinds:
-            tickets = find_tickets(
-                member.replace(rewind=passes), splits, dataset, seed=derive(seed, 0, "ticket batches"), device=place
+            (tickets,) = find_tickets(
+                [member.replace(rewind=passes)], splits, dataset, seed=derive(seed, 0, "ticket batches"), device=place
             )
             barrier = None
             if barrier_epochs is not None:

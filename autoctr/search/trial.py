@@ -1,42 +1,49 @@
-"""One candidate from genes to a trained network.
+"""Candidates from genes to trained networks.
 
 Snapshots, supernet, read-out, warm start, tickets, final fit, truncation: as far as the genes switch them on.
+Candidates of one shape share every stage whose schedule they share.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.model.fusion import FusionNetwork, open_multiply_adds
+from autoctr.model.network import SHAPE_FIELDS
 from autoctr.search.oneshot import (
+    SCHEDULE_FIELDS,
     Gap,
     discretisation_gap,
     discretise,
     read_out,
     search_rows,
     supernet_candidate,
-    train_supernet,
+    train_supernets,
 )
 from autoctr.search.seeds import derive
 from autoctr.training import checkpoint
 from autoctr.training.adapters import adapted, smallest_ranks, truncated
-from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Fitted, Rung, Splits, fit, score_members
+from autoctr.training.cohort import Cohort, Member
+from autoctr.training.fit import Diverged, Fit, Fitted, OutOfTime, Rung, Splits, Standing, score_members
+from autoctr.training.joining import alone, joined
 from autoctr.training.periods import rich_domains, visited_rows, with_snapshots
 from autoctr.training.rows import ResidentRows
-from autoctr.training.tickets import Tickets, find_tickets, train_rows
+from autoctr.training.tickets import TICKET_FIELDS, Tickets, find_tickets, give_masks, train_rows
+
+SNAPSHOT_GENES = ("snapshots", "pooling", "warm_share", "embedding")
+WARM_FIELDS = ("warm_start", "warm_share", "batch", "order")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,36 @@ class Outcome:
     multiply_adds: dict[str, int | list[int]] | None = None
     kept: tuple[float, ...] | None = None
     overlap: float | None = None
+
+
+@dataclasses.dataclass
+class Preparation:
+    """A candidate on its way to its final fit, and what its stages have found.
+
+    Attributes:
+        visited: training rows of the stages. start: the weights it goes on from; None = fresh ones.
+        supernet: of which the network is still to be read.
+        adapters: whether the shared network is trained, so that only the adapters are left (``frozen`` schedule).
+        rungs: scores of the fit of the shared network.
+        error: why a stage failed.
+    """
+
+    candidate: Candidate
+    visited: int = 0
+    start: Member | None = None
+    supernet: Cohort | None = None
+    gap: Gap | None = None
+    tickets: Tickets | None = None
+    adapters: bool = False
+    rungs: list[Rung] = dataclasses.field(default_factory=list)
+    error: Exception | None = None
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """In what candidates must agree to train in one cohort."""
+        progress = 0.0 if self.start is None else self.start.cohort.progress
+        genes = [getattr(self.candidate, name) for name in SHAPE_FIELDS]
+        return (*genes, progress, self.tickets is None, self.adapters)
 
 
 def snapshot_seed(seed: int) -> int:
@@ -95,11 +132,60 @@ class Laboratory:
             OutOfTime: if ``deadline`` (``time.monotonic()``) passes before its first score.
             Diverged: if its scores are no longer numbers.
         """
-        if not candidate.snapshots:
-            return self._run(candidate, 0, deadline, on_rung, on_stage)
-        on_stage("snapshots")
-        reader, visited = self.reader(candidate, deadline), visited_rows(self.dataset, candidate)
-        return reader._run(candidate, visited, deadline, on_rung, on_stage)
+        (ready,) = self.prepare([candidate], deadline=deadline, on_stage=on_stage)
+        if ready.error is not None:
+            raise ready.error
+        on_stage("fit")
+        while True:
+            run = self.begin([ready])
+            (standing,) = run.standings
+            while not standing.ended:
+                if not run.advance(deadline):
+                    standing.reason = "time"
+                elif standing.reason != "diverged" and not on_rung(standing.rungs[-1]):
+                    standing.reason = "weak"
+            following = self.following(ready, standing)
+            if following is None:
+                return self.finish(ready, standing, on_stage=on_stage)
+            ready = following
+
+    def prepare(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        deadline: float = math.inf,
+        on_stage: Callable[[str], None] = lambda stage: None,
+    ) -> list[Preparation]:
+        """All stages before the final fit. A candidate whose stage fails tells why, and the others go on.
+
+        Raises:
+            OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
+        """
+        found = [Preparation(candidate) for candidate in candidates]
+
+        def reading(group: list[Preparation]) -> None:
+            genes = group[0].candidate
+            if genes.snapshots:
+                on_stage("snapshots")
+            reader = self.reader(genes, deadline)
+            for ready in group:
+                ready.visited = visited_rows(self.dataset, genes) if genes.snapshots else 0
+            for stage in reader._stages():
+                due = [ready for ready in group if stage.is_on(ready.candidate) and ready.error is None]
+                if due:
+                    on_stage(stage.name)
+                in_groups(due, stage.fields, functools.partial(stage.work, deadline))
+
+        in_groups(found, SNAPSHOT_GENES, reading)
+        return found
+
+    def _stages(self) -> list[Stage]:
+        return [
+            Stage("supernet", lambda c: c.architecture == "learn", self._learn, SCHEDULE_FIELDS),
+            Stage("read-out", lambda c: c.architecture == "learn" and c.wiring is None, self._read, ()),
+            Stage("warm start", lambda c: c.warm_start > 0, self._warm, WARM_FIELDS),
+            Stage("tickets", lambda c: c.keep_rate < 1, self._prune, TICKET_FIELDS),
+        ]
 
     def reader(self, candidate: Candidate, deadline: float = math.inf) -> Laboratory:
         """The laboratory whose rows read the candidate's snapshots; itself where they are off.
@@ -111,7 +197,7 @@ class Laboratory:
         """
         if not candidate.snapshots:
             return self
-        genes = (candidate.snapshots, candidate.pooling, candidate.warm_share, candidate.embedding)
+        genes = tuple(getattr(candidate, name) for name in SNAPSHOT_GENES)
         if self._reader is None or self._reader[0] != genes:
             self._reader = None
             dataset = with_snapshots(
@@ -130,61 +216,164 @@ class Laboratory:
             self._reader = (genes, reader)
         return self._reader[1]
 
-    def _run(
-        self,
-        candidate: Candidate,
-        visited: int,
-        deadline: float,
-        on_rung: Callable[[Rung], bool],
-        on_stage: Callable[[str], None],
-    ) -> Outcome:
-        """All stages after the snapshots, for which ``visited`` rows have been visited."""
-        gap: Gap | None = None
-        start: Cohort | None = None
-        if candidate.architecture == "learn":
-            on_stage("supernet")
-            rows, seed = len(self.splits.train), derive(self.seed, 0, "supernet")
-            supernet = self._supernet(supernet_candidate(candidate, seed, rows), deadline)
-            visited += search_rows(candidate, rows)
-            if candidate.wiring is None:
-                on_stage("read-out")
-                candidate = candidate.replace(wiring=read_out(supernet, candidate, self.splits, self.dataset))
-            assert candidate.wiring is not None
-            discrete = discretise(supernet, candidate.wiring, self.dataset)
-            gap = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric)
-            if candidate.retrain == "supernet":
-                start = supernet
-        if candidate.warm_start:
-            on_stage("warm start")
-            warm = self._warm(candidate, start, deadline)
-            visited += warm.rows
-            start = self._cohort(candidate, start=warm, fresh_norm=True)
-        tickets: Tickets | None = None
-        if candidate.keep_rate < 1:
-            on_stage("tickets")
-            seed = derive(self.seed, 0, "ticket batches")
-            tickets = find_tickets(
-                candidate, self.splits, self.dataset, seed=seed, device=self.device, start=start, deadline=deadline
+    def _learn(self, deadline: float, group: Sequence[Preparation]) -> None:
+        """Supernets."""
+        rows, seed = len(self.splits.train), derive(self.seed, 0, "supernet")
+        wanted = [supernet_candidate(ready.candidate, seed, rows) for ready in group]
+        supernets = self._supernets(wanted, deadline)
+        for ready, genes in zip(group, wanted, strict=True):
+            ready.supernet, ready.visited = supernets[genes], ready.visited + search_rows(ready.candidate, rows)
+            if ready.candidate.wiring is not None:
+                self._discretise(ready)
+
+    def _read(self, deadline: float, group: Sequence[Preparation]) -> None:
+        """The networks that are read from supernets."""
+        for ready in group:
+            assert ready.supernet is not None
+            wiring = read_out(ready.supernet, ready.candidate, self.splits, self.dataset)
+            ready.candidate = ready.candidate.replace(wiring=wiring)
+            self._discretise(ready)
+
+    def _discretise(self, ready: Preparation) -> None:
+        """From the supernet, which is done with, to the network that was read from it."""
+        candidate, supernet = ready.candidate, ready.supernet
+        assert supernet is not None
+        assert candidate.wiring is not None
+        discrete = discretise(supernet, candidate.wiring, self.dataset)
+        ready.gap, ready.supernet = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric), None
+        if candidate.retrain == "supernet":
+            ready.start = Member(supernet, 0)
+
+    def _supernets(self, wanted: Sequence[Candidate], deadline: float) -> dict[Candidate, Cohort]:
+        """Trained supernets, each alone; from the study's cache where a trial with the same genes has trained it."""
+        found: dict[Candidate, Cohort] = {}
+        missing: dict[Candidate, Path] = {}
+        for candidate in wanted:
+            key = hashlib.blake2b(candidate.canonical().encode(), digest_size=12).hexdigest()
+            path = self.supernets / f"{key}.safetensors"
+            if candidate in found or candidate in missing:
+                continue
+            if path.exists():
+                try:
+                    found[candidate] = checkpoint.load(path, self.dataset, self.device)
+                    continue
+                except UserError:
+                    path.unlink()
+            missing[candidate] = path
+        if missing:
+            seed = derive(self.seed, 0, "supernet batches")
+            together = train_supernets(
+                list(missing), self.splits, self.dataset, seed=seed, device=self.device, deadline=deadline
             )
-            start = tickets.start
-            visited += tickets.rows
-        on_stage("fit")
-        masks = None if tickets is None else tickets.masks
-        cohort, fitted = self._fit(candidate, start, masks, visited, deadline, on_rung)
+            for member, (candidate, path) in zip(together.members, missing.items(), strict=True):
+                found[candidate] = together if len(missing) == 1 else joined([member], self.dataset)
+                checkpoint.save(path, found[candidate].network, found[candidate].weights())
+        return found
+
+    def _warm(self, deadline: float, group: Sequence[Preparation]) -> None:
+        """Passes over the richest domains' rows alone (E-CDCTR's complete pre-training)."""
+        train, candidates = self.splits.train, [ready.candidate for ready in group]
+        first = candidates[0]
+        source = torch.tensor(rich_domains(self.dataset.statistics, first.warm_share), device=self.device)
+        chosen = torch.isin(train.domain, source)
+        warm = self._cohort(candidates, start=[ready.start for ready in group])
+        train_rows(
+            warm,
+            train,
+            math.ceil(first.warm_start * int(chosen.sum())),
+            seed=derive(self.seed, 0, "warm batches"),
+            batch=first.batch,
+            chosen=chosen,
+            deadline=deadline,
+        )
+        started = self._cohort(candidates, start=warm, fresh_norm=True)
+        for ready, member in zip(group, started.members, strict=True):
+            ready.start, ready.visited = member, ready.visited + warm.rows
+
+    def _prune(self, deadline: float, group: Sequence[Preparation]) -> None:
+        """Lottery tickets."""
+        found = find_tickets(
+            [ready.candidate for ready in group],
+            self.splits,
+            self.dataset,
+            seed=derive(self.seed, 0, "ticket batches"),
+            device=self.device,
+            start=[ready.start for ready in group],
+            deadline=deadline,
+        )
+        for ready, tickets in zip(group, found, strict=True):
+            ready.tickets, ready.start, ready.visited = tickets, tickets.start, ready.visited + tickets.rows
+
+    def begin(self, group: Sequence[Preparation]) -> Fit:
+        """The final fit of candidates of one shape, at its start."""
+        reader, first = self.reader(group[0].candidate), group[0]
+        candidates = [self._fitted_first(ready) for ready in group]
+        cohort = reader._cohort(candidates, start=[ready.start for ready in group], adapters_only=first.adapters)
+        if first.tickets is not None:
+            give_masks(cohort, [ready.tickets.masks for ready in group if ready.tickets is not None])
+        rows = len(self.splits.train)
+        standings = [
+            Standing(math.ceil(ready.candidate.epochs * rows), ready.visited, list(ready.rungs)) for ready in group
+        ]
+        run = reader.go_on(cohort, standings)
+        if first.adapters:
+            run.score_start()
+        return run
+
+    def go_on(self, cohort: Cohort, standings: Sequence[Standing]) -> Fit:
+        """The final fit of members, from where they are."""
+        reader = self.reader(cohort.network.candidates[0])
+        seed = derive(self.seed, 0, "batches")
+        return Fit(cohort, standings, reader.splits, reader.dataset, metric=self.metric, seed=seed)
+
+    def _fitted_first(self, ready: Preparation) -> Candidate:
+        """The candidate, or with a frozen schedule the shared network alone, as long as it is not trained."""
+        candidate = ready.candidate
+        if candidate.lora_schedule == "joint" or ready.adapters:
+            return candidate
+        if not any(ranks(candidate, self.dataset.statistics.domain_rows)):
+            return candidate
+        return candidate.replace(rank=0, rank_divisor=0, domain_ranks=None)
+
+    def following(self, ready: Preparation, standing: Standing) -> Preparation | None:
+        """What comes after a fit that has ended: that of the adapters, drawn afresh, after the shared network's."""
+        if self._fitted_first(ready) == ready.candidate or standing.reason not in ("epochs", "patience"):
+            return None
+        assert standing.kept is not None
+        shared = alone(standing.kept, self.reader(ready.candidate).dataset)
+        return dataclasses.replace(
+            ready, start=Member(shared, 0), adapters=True, visited=standing.rungs[-1].rows, rungs=standing.rungs
+        )
+
+    def finish(
+        self, ready: Preparation, standing: Standing, *, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> Outcome:
+        """What a fit that has ended leaves.
+
+        Raises:
+            OutOfTime: if it has no score. Diverged: if its first score was none.
+        """
+        if standing.kept is None or standing.best is None:
+            raise Diverged if standing.reason == "diverged" else OutOfTime
+        reader, candidate = self.reader(ready.candidate), ready.candidate
+        cohort, best = alone(standing.kept, reader.dataset), standing.best
+        if self._fitted_first(ready) != candidate:  # it ended before its adapters could train
+            cohort = reader._cohort([candidate], start=cohort, masks=cohort.masks, adapters_only=True)
         if candidate.truncate and adapted(cohort):
             on_stage("truncation")
-            cohort = truncated(cohort, smallest_ranks(cohort, self.splits.valid, self.dataset), self.dataset)
+            valid = reader.splits.valid
+            cohort = truncated(cohort, smallest_ranks(cohort, valid, reader.dataset), reader.dataset)
             candidate = cohort.network.candidates[0]
-            best = score_members(cohort, self.splits.valid, self.dataset)[0]
-            fitted = dataclasses.replace(fitted, weights=cohort.weights(), best=best)
-        closed = {name: share[0].tolist() for name, share in cohort.closed(self.splits.valid).items()}
+            best = score_members(cohort, valid, reader.dataset)[0]
+        closed = {name: share[0].tolist() for name, share in cohort.closed(reader.splits.valid).items()}
+        tickets = ready.tickets
         return Outcome(
             candidate=candidate,
             cohort=cohort,
-            fitted=fitted,
-            gap=gap,
+            fitted=Fitted(cohort.weights(), best, standing.rungs, standing.reason),
+            gap=ready.gap,
             closed=closed or None,
-            multiply_adds=self._multiply_adds(candidate, closed) if closed else None,
+            multiply_adds=reader._multiply_adds(candidate, closed) if closed else None,
             kept=None if tickets is None else tickets.kept,
             overlap=None if tickets is None else tickets.overlap,
         )
@@ -194,76 +383,37 @@ class Laboratory:
         dense = FusionNetwork.multiply_adds(candidate, statistics)
         return {"dense": dense, "open": open_multiply_adds(candidate, statistics, closed)}
 
-    def _cohort(self, candidate: Candidate, **options: Any) -> Cohort:
-        return Cohort.on(self.dataset, [candidate], device=self.device, **options)
+    def _cohort(self, candidates: Sequence[Candidate], **options: Any) -> Cohort:
+        return Cohort.on(self.dataset, candidates, device=self.device, **options)
 
-    def _fit(
-        self,
-        candidate: Candidate,
-        start: Cohort | None,
-        masks: Tensor | None,
-        visited: int,
-        deadline: float,
-        on_rung: Callable[[Rung], bool],
-    ) -> tuple[Cohort, Fitted]:
-        """The final fit; with a frozen schedule the shared network first, then the adapters alone, A drawn afresh."""
 
-        def trained(cohort: Cohort, rows: int, score_start: bool) -> Fitted:
-            fitted = fit(
-                cohort,
-                self.splits,
-                self.dataset,
-                metric=self.metric,
-                seed=derive(self.seed, 0, "batches"),
-                epochs=candidate.epochs,
-                visited=rows,
-                deadline=deadline,
-                on_rung=on_rung,
-                score_start=score_start,
-            )
-            cohort.restore(fitted.weights)
-            return fitted
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage before the final fit: whose it is, its work, and the fields in which those who share it must agree."""
 
-        if candidate.lora_schedule == "joint" or not any(ranks(candidate, self.dataset.statistics.domain_rows)):
-            cohort = self._cohort(candidate, start=start, masks=masks)
-            return cohort, trained(cohort, visited, score_start=False)
-        shared = self._cohort(candidate.replace(rank=0, rank_divisor=0, domain_ranks=None), start=start, masks=masks)
-        first = trained(shared, visited, score_start=False)
-        cohort = self._cohort(candidate, start=shared, masks=masks, adapters_only=True)
-        if first.reason in ("weak", "time", "diverged"):
-            return cohort, dataclasses.replace(first, weights=cohort.weights())
-        second = trained(cohort, visited + shared.rows, score_start=True)
-        return cohort, dataclasses.replace(second, rungs=[*first.rungs, *second.rungs])
+    name: str
+    is_on: Callable[[Candidate], bool]
+    work: Callable[[float, Sequence[Preparation]], None]
+    fields: Sequence[str]
 
-    def _warm(self, candidate: Candidate, start: Cohort | None, deadline: float) -> Cohort:
-        """The network after passes over the richest domains' rows alone (E-CDCTR's complete pre-training)."""
-        train = self.splits.train
-        source = torch.tensor(rich_domains(self.dataset.statistics, candidate.warm_share), device=self.device)
-        chosen = torch.isin(train.domain, source)
-        cohort = self._cohort(candidate, start=start)
-        train_rows(
-            cohort,
-            train,
-            math.ceil(candidate.warm_start * int(chosen.sum())),
-            seed=derive(self.seed, 0, "warm batches"),
-            batch=candidate.batch,
-            chosen=chosen,
-            deadline=deadline,
-        )
-        return cohort
 
-    def _supernet(self, candidate: Candidate, deadline: float) -> Cohort:
-        """The trained supernet, from the study's cache if a trial with the same genes has trained it."""
-        key = hashlib.blake2b(candidate.canonical().encode(), digest_size=12).hexdigest()
-        path = self.supernets / f"{key}.safetensors"
-        if path.exists():
-            try:
-                return checkpoint.load(path, self.dataset, self.device)
-            except UserError:
-                path.unlink()
-        seed = derive(self.seed, 0, "supernet batches")
-        supernet = train_supernet(
-            candidate, self.splits, self.dataset, seed=seed, device=self.device, deadline=deadline
-        )
-        checkpoint.save(path, supernet.network, supernet.weights())
-        return supernet
+def in_groups(items: Sequence[Preparation], fields: Sequence[str], work: Callable[[list[Preparation]], None]) -> None:
+    """Do the work for all items of one shape that agree in ``fields`` together.
+
+    Where that fails, for want of memory say, each half tries alone; an item that fails alone keeps the error.
+    """
+    groups: dict[tuple[object, ...], list[Preparation]] = {}
+    for item in items:
+        key = (*item.shape, *(getattr(item.candidate, name) for name in fields))
+        groups.setdefault(key, []).append(item)
+    waiting = list(groups.values())
+    while waiting:
+        group = waiting.pop(0)
+        try:
+            work(group)
+        except (MemoryError, RuntimeError, ValueError) as error:
+            half = len(group) // 2
+            if not half:
+                group[0].error = error
+            else:
+                waiting[:0] = [group[:half], group[half:]]

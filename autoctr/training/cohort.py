@@ -43,15 +43,16 @@ class Weights:
     progress: float
     masks: Tensor | None = None
 
-    def copy(self) -> Weights:
-        """A copy that later training does not change."""
+    def copy(self, member: int | None = None) -> Weights:
+        """A copy that later training does not change: of all members, or of one alone."""
+        chosen = slice(None) if member is None else slice(member, member + 1)
         return Weights(
-            self.flat.clone(),
-            self.table.clone(),
-            self.running.clone(),
-            self.architecture.clone(),
+            self.flat[chosen].clone(),
+            self.table[:, chosen].clone(),
+            self.running[chosen].clone(),
+            self.architecture[chosen].clone(),
             self.progress,
-            self.masks,
+            None if self.masks is None else self.masks[chosen],
         )
 
 
@@ -66,6 +67,19 @@ def frozen_tables(dataset: Dataset) -> dict[str, Tensor]:
     return {name: torch.from_numpy(table) for name, table in tables.items()}
 
 
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One member of a cohort."""
+
+    cohort: Cohort
+    index: int
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the member was made from."""
+        return self.cohort.network.candidates[self.index]
+
+
 class Cohort:
     """K members, their weights and optimisers.
 
@@ -74,7 +88,9 @@ class Cohort:
         candidates: the members.
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
-        start: a trained cohort (a supernet) to start from where names and shapes match; else all weights are fresh.
+        start: a trained cohort (of supernets), or for each of ``candidates`` a trained member or None, to start from
+            where names and shapes match; else weights are fresh.
+        table: embedding rows [V, K, E] to take over, instead of those of ``start`` or fresh ones.
         masks: the members' tickets, [K, U, M] over the network's maskable weights; None = nothing is pruned.
         fresh_norm: whether scales, shifts and running statistics of normalisations start fresh even so.
         adapters_only: train the adapters (LoRA) alone; everything else stays as it starts.
@@ -89,7 +105,8 @@ class Cohort:
         ramp: int,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        start: Cohort | None = None,
+        start: Cohort | Sequence[Member | None] | None = None,
+        table: Tensor | None = None,
         masks: Tensor | None = None,
         fresh_norm: bool = False,
         adapters_only: bool = False,
@@ -97,20 +114,31 @@ class Cohort:
         self.network = build_network(statistics, candidates, tables, dtype=dtype, device=device)
         self.ramp = max(ramp, 1)
         self.steps = self.rows = self.wiring_steps = 0
-        self.ramped = 0 if start is None else round(start.progress * self.ramp)
+        starts = start.members if isinstance(start, Cohort) else start or [None] * len(candidates)
+        if len(starts) != len(candidates):
+            raise ValueError(f"{len(candidates)} members cannot start from {len(starts)}")
+        progress = {0.0 if member is None else member.cohort.progress for member in starts}
+        if len(progress) > 1:
+            raise ValueError(f"members of a cohort must agree in their progress, not {sorted(progress)}")
+        self.ramped = round(progress.pop() * self.ramp)
         device = self.network.device
         seeds = [candidate.seed for candidate in candidates]
         self.flat = self.network.layout.initial(seeds).to(device, dtype)
         self.running = self.network.initial_running()
-        if start is None:
-            self.table = initial_table(statistics, candidates[0].embedding, seeds).to(device, dtype)
-        else:
-            given = start.weights()
-            self.table = given.table.to(device, dtype).clone()
-            skip = ".norm." if fresh_norm else None
-            transfer(start.network.layout, given.flat.to(device, dtype), self.network.layout, self.flat, skip)
+        given = {id(member.cohort): member.cohort.weights() for member in starts if member is not None}
+        columns: list[Tensor] = []
+        for k, (seed, member) in enumerate(zip(seeds, starts, strict=True)):
+            if member is None:
+                if table is None:
+                    columns.append(initial_table(statistics, candidates[k].embedding, [seed])[:, 0].to(device, dtype))
+                continue
+            source, weights, mine = member.cohort.network, given[id(member.cohort)], slice(k, k + 1)
+            flat, running = (part[member.index, None].to(device, dtype) for part in (weights.flat, weights.running))
+            transfer(source.layout, flat, self.network.layout, self.flat[mine], ".norm." if fresh_norm else None)
             if not fresh_norm:
-                transfer(start.network.normalisation, given.running, self.network.normalisation, self.running)
+                transfer(source.normalisation, running, self.network.normalisation, self.running[mine])
+            columns.append(weights.table[:, member.index].to(device, dtype))
+        self.table = torch.stack(columns, 1) if table is None else table.to(device, dtype)
         self.architecture = self.network.architecture.initial(seeds).to(device, dtype)
         rates = [candidate.learning_rate for candidate in candidates]
         row_rates = [candidate.learning_rate * candidate.embedding_rate for candidate in candidates]
@@ -137,6 +165,11 @@ class Cohort:
         """A cohort for a dataset, with the usual ramp; ``options`` as in :class:`Cohort`."""
         ramp = ramp_rows(len(dataset.train))
         return cls(dataset.statistics, candidates, frozen_tables(dataset), ramp=ramp, **options)
+
+    @property
+    def members(self) -> list[Member]:
+        """All members."""
+        return [Member(self, index) for index in range(self.network.members)]
 
     @property
     def progress(self) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from autoctr.data.dataset import Dataset
+from autoctr.model.network import Batch, Network
 from autoctr.model.tasks import counted_rows
 from autoctr.training.cohort import Cohort, Weights
 from autoctr.training.metrics import Scores, score
@@ -31,9 +32,42 @@ class Rung:
     speed: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """One member's weights, as they lie in the network of the cohort that it trained in."""
+
+    network: Network
+    index: int
+    weights: Weights
+
+
+@dataclasses.dataclass
+class Standing:
+    """How far a member has come in its fit.
+
+    Attributes:
+        limit: rows of the fit after which it ends. visited: rows of earlier stages.
+        rungs: all its scores. best: the best of them. kept: the weights that had it. since: scores after the best.
+        reason: why it ended (``epochs``, ``patience``, ``diverged``, or what the caller says); empty while it goes on.
+    """
+
+    limit: int
+    visited: int = 0
+    rungs: list[Rung] = dataclasses.field(default_factory=list)
+    best: Scores | None = None
+    kept: Kept | None = None
+    since: int = 0
+    reason: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is a reason to stop."""
+        return bool(self.reason)
+
+
 @dataclasses.dataclass
 class Fitted:
-    """One member after its fit: the weights of its best rung and every rung's scores."""
+    """The only member of a cohort after its fit: the weights of its best rung and every rung's scores."""
 
     weights: Weights
     best: Scores
@@ -75,6 +109,92 @@ def score_members(
     return [score(member, labels, domain, dataset.statistics.domains, user) for member in logits]
 
 
+class Fit:
+    """The members of a cohort on their way from score to score, until all have ended.
+
+    What a member meets depends on its own standing alone: batches, the rows at which it is scored, and its end, after
+    which its standing stays as it is.
+
+    Args:
+        standings: of the members, in their order.
+        metric: chooses the best rung.
+        seed: of the batch order.
+        patience: scores without a new best after which a member ends.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        standings: Sequence[Standing],
+        splits: Splits,
+        dataset: Dataset,
+        *,
+        metric: str,
+        seed: int,
+        patience: int = 2,
+    ) -> None:
+        self.cohort, self.standings = cohort, list(standings)
+        self.splits, self.dataset, self.metric, self.seed, self.patience = splits, dataset, metric, seed, patience
+        self._batches = self._all_batches()
+
+    def _all_batches(self) -> Iterator[Batch]:
+        """From where the cohort is, pass after pass."""
+        first, train = self.cohort.network.candidates[0], self.splits.train
+        epoch, visited = divmod(self.cohort.rows, len(train))
+        while True:
+            single = first.order == "alternating"
+            yield from train.batches(self.seed, epoch, first.batch, alternating=single, visited=visited)
+            epoch, visited = epoch + 1, 0
+
+    def advance(self, deadline: float = math.inf) -> bool:
+        """Train to the next score of some member that has not ended, and take it.
+
+        Args:
+            deadline: ``time.monotonic()`` at which training stops, in seconds.
+
+        Returns: False if the deadline passed before the score.
+        """
+        cohort, every = self.cohort, rung_rows(len(self.splits.train))
+        before, started = cohort.rows, time.monotonic()
+        due = every * (before // every + 1)
+        stop = min(due, *(standing.limit for standing in self.standings if not standing.ended))
+        while cohort.rows < stop:
+            cohort.step(next(self._batches))
+            if time.monotonic() > deadline:
+                return False
+        self._score((cohort.rows - before) / (time.monotonic() - started), cohort.rows >= due)
+        return True
+
+    def score_start(self) -> None:
+        """Let the weights before the first step count as well."""
+        weights = self.cohort.weights()
+        scores = score_members(self.cohort, self.splits.valid, self.dataset, weights=weights)
+        for index, (standing, scored) in enumerate(zip(self.standings, scores, strict=True)):
+            standing.best, standing.kept = scored, self._kept(index, weights)
+
+    def _kept(self, index: int, weights: Weights) -> Kept:
+        return Kept(self.cohort.network, index, weights.copy(index))
+
+    def _score(self, speed: float, all_due: bool) -> None:
+        weights, rows = self.cohort.weights(), self.cohort.rows
+        scores = score_members(self.cohort, self.splits.valid, self.dataset, weights=weights)
+        for index, (standing, scored) in enumerate(zip(self.standings, scores, strict=True)):
+            if standing.ended or (not all_due and rows < standing.limit):
+                continue
+            if not math.isfinite(scored.logloss):
+                standing.reason = "diverged"
+                continue
+            standing.rungs.append(Rung(standing.visited + rows, scored, speed))
+            if standing.best is None or scored.value(self.metric) > standing.best.value(self.metric):
+                standing.best, standing.kept, standing.since = scored, self._kept(index, weights), 0
+            else:
+                standing.since += 1
+            if standing.since >= self.patience:
+                standing.reason = "patience"
+            elif rows >= standing.limit:
+                standing.reason = "epochs"
+
+
 def fit(
     cohort: Cohort,
     splits: Splits,
@@ -89,7 +209,7 @@ def fit(
     on_rung: Callable[[Rung], bool] = lambda rung: True,
     score_start: bool = False,
 ) -> Fitted:
-    """Train one member's discrete network until it stops improving.
+    """Train the only member of a cohort until it stops improving.
 
     Args:
         metric: chooses the best rung.
@@ -105,52 +225,15 @@ def fit(
         OutOfTime: if the deadline passes before the first score.
         Diverged: if the first scores are not finite.
     """
-    batch = cohort.network.candidates[0].batch
-    alternating = cohort.network.candidates[0].order == "alternating"
-    every, limit = rung_rows(len(splits.train)), math.ceil(epochs * len(splits.train))
-    best: Fitted | None = None
-    rungs: list[Rung] = []
-    due, since, epoch, started = every, 0, 0, time.monotonic()
-    reason = "epochs"
+    standing = Standing(math.ceil(epochs * len(splits.train)), visited)
+    run = Fit(cohort, [standing], splits, dataset, metric=metric, seed=seed, patience=patience)
     if score_start:
-        weights = cohort.weights()
-        scores = score_members(cohort, splits.valid, dataset, weights=weights)[0]
-        best = Fitted(weights.copy(), scores, rungs, reason)
-    while cohort.rows < limit:
-        for rows in splits.train.batches(seed, epoch, batch, alternating=alternating):
-            cohort.step(rows)
-            if time.monotonic() > deadline:
-                if best is None:
-                    raise OutOfTime
-                best.reason = "time"
-                return best
-            if cohort.rows < min(due, limit):
-                continue
-            due += every
-            speed = every / (time.monotonic() - started)
-            weights = cohort.weights()
-            scores = score_members(cohort, splits.valid, dataset, weights=weights)[0]
-            if not math.isfinite(scores.logloss):
-                if best is None:
-                    raise Diverged
-                best.reason = "diverged"
-                return best
-            rungs.append(Rung(visited + cohort.rows, scores, speed))
-            if best is None or scores.value(metric) > best.best.value(metric):
-                best = Fitted(weights.copy(), scores, rungs, reason)
-                since = 0
-            else:
-                since += 1
-            if not on_rung(rungs[-1]):
-                best.reason = "weak"
-                return best
-            if since >= patience:
-                best.reason = "patience"
-                return best
-            started = time.monotonic()
-            if cohort.rows >= limit:
-                break
-        epoch += 1
-    assert best is not None
-    best.reason = reason
-    return best
+        run.score_start()
+    while not standing.ended:
+        if not run.advance(deadline):
+            standing.reason = "time"
+        elif standing.reason != "diverged" and not on_rung(standing.rungs[-1]):
+            standing.reason = "weak"
+    if standing.best is None or standing.kept is None:
+        raise Diverged if standing.reason == "diverged" else OutOfTime
+    return Fitted(standing.kept.weights, standing.best, standing.rungs, standing.reason)

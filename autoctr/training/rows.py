@@ -38,25 +38,35 @@ class ResidentRows:
         return Batch(self.ids[rows], self.numbers[rows], self.vectors[rows], self.labels[rows], segments)
 
     def batches(
-        self, seed: int, epoch: int, batch: int, chosen: Tensor | None = None, *, alternating: bool = False
+        self,
+        seed: int,
+        epoch: int,
+        batch: int,
+        chosen: Tensor | None = None,
+        *,
+        alternating: bool = False,
+        visited: int = 0,
     ) -> Iterator[Batch]:
         """One pass over the rows in an order drawn from (seed, epoch): batches of mixed domains, sorted inside.
 
         Args:
             chosen: bool [N], the rows to visit; None = all.
             alternating: every batch holds rows of one domain only, and the batches come in a random order.
+            visited: rows of this pass, in whole batches, that have been visited before and are left out.
         """
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % (1 << 63))
         shuffled = torch.randperm(len(self), generator=generator).to(self.device)
         if chosen is not None:
             shuffled = shuffled[chosen[shuffled]]
-        if alternating:
-            yield from self._alternating(shuffled, batch, generator)
-            return
-        for piece, bounds in self._pieces(shuffled, batch):
-            yield self.batch(piece, bounds)
+        pieces = self._alternating(shuffled, batch, generator) if alternating else self._pieces(shuffled, batch)
+        for piece, bounds in pieces:
+            visited -= len(piece)
+            if visited < 0:
+                yield self.batch(piece, bounds)
 
-    def _alternating(self, shuffled: Tensor, batch: int, generator: torch.Generator) -> Iterator[Batch]:
+    def _alternating(
+        self, shuffled: Tensor, batch: int, generator: torch.Generator
+    ) -> Iterator[tuple[Tensor, list[int]]]:
         domain = self.domain[shuffled]
         sizes = torch.bincount(domain, minlength=self.domains + 1).tolist()
         pieces = [
@@ -66,7 +76,7 @@ class ResidentRows:
         ]
         for place in torch.randperm(len(pieces), generator=generator).tolist():
             number, piece = pieces[place]
-            yield self.batch(piece, [0] * (number + 1) + [len(piece)] * (self.domains - number))
+            yield piece, [0] * (number + 1) + [len(piece)] * (self.domains - number)
 
     def _pieces(self, rows: Tensor, batch: int) -> Iterator[tuple[Tensor, list[int]]]:
         order, bounds = self._sorted(rows, batch)

@@ -10,18 +10,23 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
+from autoctr.model.architecture import producers
 from autoctr.model.candidate import Candidate
-from autoctr.model.tickets import overlap, prune, round_rate
-from autoctr.training.cohort import Cohort, Weights
+from autoctr.model.network import Network
+from autoctr.model.tickets import overlap, prune, round_rate, spread_masks
+from autoctr.training.cohort import Cohort, Member, Weights
 from autoctr.training.fit import OutOfTime, Splits
 from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
+#: Fields in which candidates must agree to find their tickets in one cohort.
+TICKET_FIELDS = ("rewind", "ticket_unit", "ticket_rounds", "ticket_epochs", "batch", "order")
 STEPS_PER_PASS = 50
 SMALLEST_BATCH = 64
 
@@ -30,11 +35,11 @@ SMALLEST_BATCH = 64
 class Tickets:
     """Masks of one candidate.
 
-    ``start`` is θ_k. ``masks`` [1, U, M]. ``kept`` is each unit's share of survivors, ``overlap`` the mean Jaccard
-    index of two units (None for a single unit), ``rows`` what was visited.
+    ``start`` is θ_k. ``masks`` [U, M] over the candidate's own maskable weights. ``kept`` is each unit's share of
+    survivors, ``overlap`` the mean Jaccard index of two units (None for a single unit), ``rows`` what was visited.
     """
 
-    start: Cohort
+    start: Member
     masks: Tensor
     kept: tuple[float, ...]
     overlap: float | None
@@ -73,62 +78,89 @@ def train_rows(
 
 
 def find_tickets(
-    candidate: Candidate,
+    candidates: Sequence[Candidate],
     splits: Splits,
     dataset: Dataset,
     *,
     seed: int,
     device: torch.device | str = "cpu",
-    start: Cohort | None = None,
+    start: Sequence[Member | None] | None = None,
     deadline: float = math.inf,
-) -> Tickets:
+) -> list[Tickets]:
     """Train to θ_k, then prune each unit in rounds on its own rows (a domain's rows, or a task's label).
 
     A unit with few rows takes smaller batches, so that a pass over them has about 50 steps.
 
     Args:
+        candidates: members of one cohort that agree in ``TICKET_FIELDS``.
         start: whose weights are θ_0; None = fresh ones.
 
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
     """
-    train = splits.train
-    plain = candidate.replace(averaging=0.0)
-    theta = Cohort.on(dataset, [plain], device=device, start=start)
-    rewind = round(candidate.rewind * len(train))
-    train_rows(theta, train, rewind, seed=seed, batch=candidate.batch, deadline=deadline)
+    train, first = splits.train, candidates[0]
+    plain = [candidate.replace(averaging=0.0) for candidate in candidates]
+    theta = Cohort.on(dataset, plain, device=device, start=start)
+    train_rows(theta, train, round(first.rewind * len(train)), seed=seed, batch=first.batch, deadline=deadline)
     visited = theta.rows
     network = theta.network
     maskable, units = network.maskable, network.units
-    sizes = [weight.size for weight in maskable.weights.values()]
-    layers = sizes if candidate.ticket_ranking == "layer" else None
-    rate = round_rate(candidate.keep_rate, candidate.ticket_rounds)
-    masks = torch.ones(units, maskable.size, dtype=torch.bool, device=network.device)
+    names = [maskable_names(network, index) for index in range(network.members)]
+    sizes = [[maskable.weights[name].size for name in own] for own in names]
+    masks = [torch.ones(units, sum(own), dtype=torch.bool, device=network.device) for own in sizes]
     for unit in range(units) if maskable.weights else ():
-        chosen = train.domain == unit if candidate.ticket_unit == "domain" else None
-        task = unit if candidate.ticket_unit == "task" else None
-        own = len(train) if chosen is None else int(chosen.sum())
-        if not own:
+        chosen = train.domain == unit if first.ticket_unit == "domain" else None
+        task = unit if first.ticket_unit == "task" else None
+        own_rows = len(train) if chosen is None else int(chosen.sum())
+        if not own_rows:
             continue
-        batch = min(candidate.batch, max(SMALLEST_BATCH, own // STEPS_PER_PASS))
-        for _ in range(candidate.ticket_rounds):
-            cohort = Cohort.on(dataset, [plain], device=device, start=theta, masks=masks[None])
-            count = math.ceil(candidate.ticket_epochs * own)
+        batch = min(first.batch, max(SMALLEST_BATCH, own_rows // STEPS_PER_PASS))
+        for _ in range(first.ticket_rounds):
+            cohort = Cohort.on(dataset, plain, device=device, start=theta)
+            give_masks(cohort, masks)
+            count = math.ceil(first.ticket_epochs * own_rows)
             train_rows(cohort, train, count, seed=seed, batch=batch, chosen=chosen, task=task, deadline=deadline)
             visited += cohort.rows
             views = cohort.network.layout.views(cohort.flat)
-            weights = torch.cat([views[name][0].flatten() for name in maskable.weights])
-            masks[unit] = prune(weights, masks[unit], rate, layers)
-    kept = tuple((masks.sum(1) / maskable.size).tolist()) if maskable.size else (1.0,) * units
+            for index, candidate in enumerate(candidates):
+                weights = [views[name][index].flatten() for name in names[index]]
+                layers = sizes[index] if candidate.ticket_ranking == "layer" else None
+                rate = round_rate(candidate.keep_rate, candidate.ticket_rounds)
+                if weights:
+                    masks[index][unit] = prune(torch.cat(weights), masks[index][unit], rate, layers)
+    return [_tickets(member, mask, visited) for member, mask in zip(theta.members, masks, strict=True)]
+
+
+def _tickets(member: Member, masks: Tensor, visited: int) -> Tickets:
+    units, size = masks.shape
+    kept = tuple((masks.sum(1) / size).tolist()) if size else (1.0,) * units
     shared = None
     if units > 1:
         pairs = overlap(masks)
         shared = float((pairs.sum() - pairs.diagonal().sum()) / (units * (units - 1)))
-    return Tickets(theta, masks[None], kept, shared, visited)
+    return Tickets(member, masks, kept, shared, visited)
+
+
+def maskable_names(network: Network, index: int) -> list[str]:
+    """Names of the weights that tickets may prune and that a member uses."""
+    wiring = network.candidates[index].wiring
+    names = list(network.maskable.weights)
+    if wiring is None or network.relaxed:
+        return names
+    live = {f"{producers(wiring.blocks)[position]}.weight" for position in wiring.live()}
+    return [name for name in names if name in live]
+
+
+def give_masks(cohort: Cohort, masks: Sequence[Tensor]) -> None:
+    """Let every member train with its tickets: masks [U, m] over its own maskable weights."""
+    network = cohort.network
+    own = [maskable_names(network, index) for index in range(network.members)]
+    spread = [spread_masks(*pair, network.maskable) for pair in zip(masks, own, strict=True)]
+    cohort.masks = torch.stack(spread).to(network.device, network.dtype)
 
 
 def error_barrier(
-    start: Cohort,
+    start: Member,
     splits: Splits,
     dataset: Dataset,
     *,
@@ -145,11 +177,11 @@ def error_barrier(
     Args:
         start: θ_k. seeds: of the two data orders. epochs: passes of each training. points: values of t.
     """
-    network = start.network
-    candidate = network.candidates[0].replace(averaging=0.0)
+    network = start.cohort.network
+    candidate = start.candidate.replace(averaging=0.0)
     ends = []
     for seed in seeds:
-        cohort = Cohort.on(dataset, [candidate], device=network.device, start=start, masks=masks)
+        cohort = Cohort.on(dataset, [candidate], device=network.device, start=[start], masks=masks)
         count = math.ceil(epochs * len(splits.train))
         train_rows(cohort, splits.train, count, seed=seed, batch=candidate.batch)
         ends.append(cohort)

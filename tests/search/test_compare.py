@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -323,13 +324,13 @@ def test_winners_of_studies(
 ) -> None:
     learned = next(r for r in finished.records() if r.candidate.architecture == "learn" and r.candidate.wiring)
     supernets: list[int] = []
-    inner = trial.train_supernet
+    inner = trial.train_supernets
 
-    def counted(candidate: Candidate, *arguments: Any, **options: Any) -> Any:
-        supernets.append(candidate.seed)
-        return inner(candidate, *arguments, **options)
+    def counted(candidates: Sequence[Candidate], *arguments: Any, **options: Any) -> Any:
+        supernets.extend(candidate.seed for candidate in candidates)
+        return inner(candidates, *arguments, **options)
 
-    monkeypatch.setattr(trial, "train_supernet", counted)
+    monkeypatch.setattr(trial, "train_supernets", counted)
     for retrain, expected in (("scratch", 0), ("supernet", 2)):
         changed = learned.candidate.replace(retrain=retrain, seed=5)
         best_is(monkeypatch, dataclasses.replace(learned, candidate=changed))

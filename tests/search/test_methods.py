@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from autoctr.search.oneshot import search_rows, supernet_candidate
 from autoctr.search.trial import Laboratory, Outcome
 from autoctr.training import checkpoint
 from autoctr.training.adapters import domain_losses
-from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Fitted, OutOfTime, Rung, score_members
+from autoctr.training.cohort import Cohort, Weights
+from autoctr.training.fit import Fit, Fitted, OutOfTime, Rung, Standing, score_members
 
 ROWS = 500
 MEMBER = Candidate(
@@ -84,28 +84,36 @@ def laboratory(new: Callable[[], Laboratory]) -> Laboratory:
 
 
 @dataclasses.dataclass
-class Fit:
-    """One call of ``fit``: the cohort, its weights at the start, and what came out."""
+class Begun:
+    """A fit of one candidate: the cohort, its weights at the start, the rows of earlier stages, and what came out."""
 
     cohort: Cohort
-    flat: Tensor
-    table: Tensor
-    running: Tensor
-    rows: int
-    fitted: Fitted | None = None
+    weights: Weights
+    standing: Standing
+    before: int
+
+    @property
+    def rows(self) -> int:
+        return self.standing.visited
+
+    @property
+    def fitted(self) -> Fitted:
+        """With the scores of this fit alone."""
+        standing = self.standing
+        assert standing.kept is not None
+        assert standing.best is not None
+        return Fitted(standing.kept.weights, standing.best, standing.rungs[self.before :], standing.reason)
 
 
 @pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[Fit]:
-    inner, seen = trial_module.fit, []
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
+    inner, seen = Laboratory.go_on, []
 
-    def fit(cohort: Cohort, *arguments: Any, **options: Any) -> Fitted:
-        weights = cohort.weights().copy()
-        seen.append(Fit(cohort, weights.flat, weights.table, weights.running, options["visited"]))
-        seen[-1].fitted = inner(cohort, *arguments, **options)
-        return seen[-1].fitted
+    def go_on(laboratory: Laboratory, cohort: Cohort, standings: Sequence[Standing]) -> Fit:
+        seen.append(Begun(cohort, cohort.weights().copy(), standings[0], len(standings[0].rungs)))
+        return inner(laboratory, cohort, standings)
 
-    monkeypatch.setattr(trial_module, "fit", fit)
+    monkeypatch.setattr(Laboratory, "go_on", go_on)
     return seen
 
 
@@ -225,30 +233,30 @@ def test_every_method_copes_with_a_wiring_without_deep_components(
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_trap_4_7_1_the_fit_starts_from_the_same_theta_k_as_the_units(
-    norm: str, laboratory: Laboratory, fits: list[Fit], monkeypatch: pytest.MonkeyPatch
+    norm: str, laboratory: Laboratory, fits: list[Begun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner, found = trial_module.find_tickets, []
 
     def finding(*arguments: Any, **options: Any) -> Any:
-        found.append(inner(*arguments, **options))
-        return found[-1]
+        found.extend(inner(*arguments, **options))
+        return found[-1:]
 
     monkeypatch.setattr(trial_module, "find_tickets", finding)
     outcome = laboratory.run(MEMBER.replace(**TICKETS, norm=norm, weight_decay=0.1, averaging=0.0))
     (tickets,), (only,) = found, fits
-    assert tickets.start.steps == 2  # 100 rows in batches of 64
-    assert torch.equal(only.flat, tickets.start.flat)
-    assert torch.equal(only.table, tickets.start.table)
-    assert torch.equal(only.running, tickets.start.running)
-    assert only.cohort.network.candidates[0].seed == tickets.start.network.candidates[0].seed
+    assert tickets.start.cohort.steps == 2  # 100 rows in batches of 64
+    assert torch.equal(only.weights.flat, tickets.start.cohort.flat)
+    assert torch.equal(only.weights.table, tickets.start.cohort.table)
+    assert torch.equal(only.weights.running, tickets.start.cohort.running)
+    assert only.cohort.network.candidates[0].seed == tickets.start.cohort.network.candidates[0].seed
     assert only.rows == tickets.rows
     assert outcome.fitted.rungs[0].rows == tickets.rows + ROWS
     # what no unit keeps is at θ_k to the end
     network = outcome.cohort.network
-    views, start = network.layout.views(outcome.fitted.weights.flat), network.layout.views(tickets.start.flat)
+    views, start = network.layout.views(outcome.fitted.weights.flat), network.layout.views(tickets.start.cohort.flat)
     masks = outcome.fitted.weights.masks
     assert masks is not None
-    assert torch.equal(masks, tickets.masks.to(masks.dtype))
+    assert torch.equal(masks[0], tickets.masks.to(masks.dtype))
     for name, never in network.maskable.views(masks.amax(1) == 0).items():
         assert bool(never.any())
         assert torch.equal(views[name][never], start[name][never])
@@ -271,7 +279,7 @@ def test_tickets_tell_their_shares(laboratory: Laboratory) -> None:
 @pytest.mark.parametrize("averaging", [0.0, 0.9])
 @pytest.mark.parametrize("more", [{}, {"norm": "batch", "sparsity": 0.3}, TICKETS], ids=["", "norm", "tickets"])
 def test_trap_3_8_1_a_frozen_schedule_trains_the_shared_network_first(
-    averaging: float, more: dict[str, Any], laboratory: Laboratory, fits: list[Fit]
+    averaging: float, more: dict[str, Any], laboratory: Laboratory, fits: list[Begun]
 ) -> None:
     outcome = laboratory.run(MEMBER.replace(rank=3, lora_schedule="frozen", averaging=averaging, **more))
     first, second = fits
@@ -281,7 +289,7 @@ def test_trap_3_8_1_a_frozen_schedule_trains_the_shared_network_first(
     assert first.cohort.network.adapters is None
     assert first.cohort.network.candidates[0].epochs == MEMBER.epochs
     shared = first.cohort.network.layout.views(first.fitted.weights.flat)
-    start = second.cohort.network.layout.views(second.flat)
+    start = second.cohort.network.layout.views(second.weights.flat)
     ends = second.cohort.network.layout.views(outcome.fitted.weights.flat)
     for name, view in start.items():
         if name.endswith(".lora.A"):
@@ -293,9 +301,9 @@ def test_trap_3_8_1_a_frozen_schedule_trains_the_shared_network_first(
             assert torch.equal(view, shared[name])
             assert torch.allclose(ends[name], view, rtol=1e-5, atol=1e-6)
             assert averaging > 0 or torch.equal(ends[name], view)
-    assert torch.equal(second.table, first.fitted.weights.table)
-    assert torch.allclose(outcome.fitted.weights.table, second.table, rtol=1e-5, atol=1e-6)
-    assert averaging > 0 or torch.equal(outcome.fitted.weights.table, second.table)
+    assert torch.equal(second.weights.table, first.fitted.weights.table)
+    assert torch.allclose(outcome.fitted.weights.table, second.weights.table, rtol=1e-5, atol=1e-6)
+    assert averaging > 0 or torch.equal(outcome.fitted.weights.table, second.weights.table)
     # rows go on counting, and the second phase never makes it worse
     assert second.rows == first.rows + first.cohort.rows
     assert outcome.fitted.rungs == [*first.fitted.rungs, *second.fitted.rungs]
@@ -304,22 +312,22 @@ def test_trap_3_8_1_a_frozen_schedule_trains_the_shared_network_first(
 
 
 def test_trap_3_8_1_adapters_that_other_stages_trained_are_drawn_afresh(
-    laboratory: Laboratory, fits: list[Fit], steps: list[tuple[Cohort, Batch]]
+    laboratory: Laboratory, fits: list[Begun], steps: list[tuple[Cohort, Batch]]
 ) -> None:
     candidate = MEMBER.replace(rank=3, lora_schedule="frozen", warm_start=1.0, averaging=0.0)
     laboratory.run(candidate)
     warm = steps[0][0]
     warmed = warm.network.layout.views(warm.flat)
-    fresh = laboratory._cohort(candidate)
+    fresh = laboratory._cohort([candidate])
     drawn = fresh.network.layout.views(fresh.flat)
-    start = fits[1].cohort.network.layout.views(fits[1].flat)
+    start = fits[1].cohort.network.layout.views(fits[1].weights.flat)
     assert float(warmed["D1.lora.B"].abs().max()) > 0
     assert not torch.equal(warmed["D1.lora.A"], start["D1.lora.A"])
     assert torch.equal(drawn["D1.lora.A"], start["D1.lora.A"])
     assert float(start["D1.lora.B"].abs().max()) == 0
 
 
-def test_a_weak_first_phase_ends_a_frozen_schedule(laboratory: Laboratory, fits: list[Fit], tmp_path: Path) -> None:
+def test_a_weak_first_phase_ends_a_frozen_schedule(laboratory: Laboratory, fits: list[Begun], tmp_path: Path) -> None:
     outcome = laboratory.run(MEMBER.replace(rank=3, lora_schedule="frozen"), on_rung=lambda rung: False)
     assert len(fits) == 1
     assert outcome.fitted.reason == "weak"
@@ -380,7 +388,7 @@ def test_a_warm_start_reads_rows_of_the_richest_domains_only(
 
 @pytest.mark.parametrize("retrain", ["scratch", "supernet"])
 def test_a_warm_start_hands_on_everything_but_the_normalisation(
-    retrain: str, laboratory: Laboratory, fits: list[Fit], monkeypatch: pytest.MonkeyPatch
+    retrain: str, laboratory: Laboratory, fits: list[Begun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warm: list[Cohort] = []
     starts: list[Tensor] = []
@@ -397,15 +405,15 @@ def test_a_warm_start_hands_on_everything_but_the_normalisation(
     outcome = laboratory.run(candidate)
     (only,) = fits
     kept = warm[0].weights()
-    given, start = warm[0].network.layout.views(kept.flat), only.cohort.network.layout.views(only.flat)
-    fresh = laboratory._cohort(outcome.candidate)
+    given, start = warm[0].network.layout.views(kept.flat), only.cohort.network.layout.views(only.weights.flat)
+    fresh = laboratory._cohort([outcome.candidate])
     drawn = fresh.network.layout.views(fresh.flat)
     for name, view in start.items():
         assert torch.equal(view, drawn[name] if ".norm." in name else given[name]), name
         assert ".norm." not in name or not torch.equal(given[name], view)
-    assert torch.equal(only.running, fresh.running)
+    assert torch.equal(only.weights.running, fresh.running)
     assert not torch.equal(kept.running, fresh.running)
-    assert torch.equal(only.table, kept.table)
+    assert torch.equal(only.weights.table, kept.table)
     visited = search_rows(candidate, ROWS) if retrain == "supernet" else 0
     assert only.rows == visited + warm[0].rows
     assert outcome.fitted.rungs[0].rows == only.rows + ROWS
@@ -490,7 +498,7 @@ def test_what_is_not_learned_is_fixed(learned: str, readout: str, retrain: str, 
     wiring = outcome.candidate.wiring
     assert wiring is not None
     wanted = supernet_candidate(candidate, trial_module.derive(3, 0, "supernet"), len(laboratory.splits.train))
-    supernet = laboratory._supernet(wanted, math.inf)
+    supernet = laboratory._supernets([wanted], math.inf)[wanted]
     network = supernet.network
     names = set(network.architecture.weights)
     fresh = network.architecture.initial([0])
@@ -519,8 +527,8 @@ def test_what_is_learned_is_part_of_the_supernets_key(laboratory: Laboratory) ->
 def test_the_network_of_ones_is_the_supernet_that_learns_connections(laboratory: Laboratory) -> None:
     """All gates start open and every node adds: that is the ``full`` wiring."""
     found = supernet_candidate(MEMBER.replace(**LEARN, learned="connections"), 1, len(laboratory.splits.train))
-    relaxed = laboratory._cohort(found)
-    full = laboratory._cohort(found.replace(architecture="full", wiring=FIXED["full"](2)))
+    relaxed = laboratory._cohort([found])
+    full = laboratory._cohort([found.replace(architecture="full", wiring=FIXED["full"](2))])
     views, sources = full.network.layout.views(full.flat), relaxed.network.layout.views(relaxed.flat)
     assert set(views) == set(sources)
     for name, view in views.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,12 @@ from autoctr.search.oneshot import (
     read_out,
     search_rows,
     supernet_candidate,
-    train_supernet,
+    train_supernets,
     trainable,
 )
 from autoctr.search.trial import Laboratory, Outcome
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Diverged, OutOfTime, Rung, score_members
+from autoctr.training.fit import Diverged, Fit, OutOfTime, Rung, Standing, score_members
 
 LEARN = Candidate(
     architecture="learn", embedding=4, width=8, blocks=2, batch=512, epochs=2, architecture_rate=0.1, warmup=0.1, rank=2
@@ -40,7 +41,7 @@ def laboratory(dataset: Dataset, tmp_path: Path) -> Laboratory:
 
 def supernet_of(laboratory: Laboratory, candidate: Candidate) -> Cohort:
     found = supernet_candidate(candidate, 1, len(laboratory.splits.train))
-    return train_supernet(found, laboratory.splits, laboratory.dataset, seed=2)
+    return train_supernets([found], laboratory.splits, laboratory.dataset, seed=2)
 
 
 @pytest.mark.parametrize("readout", ["hard", "soft", "drop"])
@@ -149,14 +150,14 @@ def test_a_tiny_table_still_has_both_parts(rows: int, laboratory: Laboratory) ->
 def trained(laboratory: Laboratory, candidate: Candidate, monkeypatch: pytest.MonkeyPatch) -> tuple[Outcome, int]:
     """The outcome and how many supernets were trained for it."""
     calls: list[Candidate] = []
-    inner = oneshot.train_supernet
+    inner = oneshot.train_supernets
 
-    def counted(found: Candidate, *arguments: object, **options: object) -> Cohort:
-        calls.append(found)
+    def counted(found: Sequence[Candidate], *arguments: object, **options: object) -> Cohort:
+        calls.extend(found)
         return inner(found, *arguments, **options)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(trial_module, "train_supernet", counted)
+        patch.setattr(trial_module, "train_supernets", counted)
         rungs: list[Rung] = []
 
         def on_rung(rung: Rung) -> bool:
@@ -211,7 +212,7 @@ def test_the_gap_is_told_in_the_metric_itself(metric: str, laboratory: Laborator
     outcome = laboratory.run(LEARN)
     assert outcome.gap is not None
     wanted = supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet"), len(laboratory.splits.train))
-    supernet = laboratory._supernet(wanted, float("inf"))
+    supernet = laboratory._supernets([wanted], float("inf"))[wanted]
     relaxed = score_members(supernet, laboratory.splits.valid, laboratory.dataset)[0]
     assert outcome.gap.relaxed == pytest.approx(getattr(relaxed, metric), abs=1e-9)
     assert 0 < outcome.gap.discrete < 2
@@ -225,23 +226,23 @@ def test_no_supernet_no_gap(laboratory: Laboratory) -> None:
 
 def test_retraining_starts_from_the_supernets_weights(laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     starts: dict[str, Cohort] = {}
-    inner = trial_module.fit
+    inner = Laboratory.go_on
 
-    def fit(cohort: Cohort, *arguments: object, **options: object) -> object:
+    def go_on(laboratory: Laboratory, cohort: Cohort, standings: Sequence[Standing]) -> Fit:
         starts[cohort.network.candidates[0].retrain] = cohort
         table[cohort.network.candidates[0].retrain] = cohort.table.clone()
         named[cohort.network.candidates[0].retrain] = {
             name: view.clone() for name, view in cohort.network.layout.views(cohort.flat).items()
         }
-        return inner(cohort, *arguments, **options)  # type: ignore[arg-type]
+        return inner(laboratory, cohort, standings)
 
     table: dict[str, torch.Tensor] = {}
     named: dict[str, dict[str, torch.Tensor]] = {}
-    monkeypatch.setattr(trial_module, "fit", fit)
+    monkeypatch.setattr(Laboratory, "go_on", go_on)
     for retrain in ("scratch", "supernet"):
         laboratory.run(LEARN.replace(retrain=retrain))
     wanted = supernet_candidate(LEARN, trial_module.derive(0, 0, "supernet"), len(laboratory.splits.train))
-    supernet = laboratory._supernet(wanted, float("inf"))
+    supernet = laboratory._supernets([wanted], float("inf"))[wanted]
     assert torch.equal(table["supernet"], supernet.table)
     assert not torch.equal(table["scratch"], supernet.table)
     views = supernet.network.layout.views(supernet.flat)

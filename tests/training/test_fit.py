@@ -13,7 +13,7 @@ from model.networks import resident
 from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import full, parallel
 from autoctr.model.candidate import Candidate
-from autoctr.search.oneshot import search_batch, search_rows, supernet_candidate, train_supernet
+from autoctr.search.oneshot import search_batch, search_rows, supernet_candidate, train_supernets
 from autoctr.training import fit as fit_module
 from autoctr.training.cohort import Cohort, frozen_tables, ramp_rows
 from autoctr.training.fit import Diverged, Fitted, OutOfTime, Rung, Splits, fit, score_members
@@ -137,7 +137,7 @@ def test_a_deadline_before_the_first_score_is_out_of_time(dataset: Dataset, spli
         fitted(dataset, splits, member(dataset), deadline=time.monotonic() - 1)
     candidate = supernet_candidate(Candidate(**FAST | {"wiring": None}), 0, len(splits.train))
     with pytest.raises(OutOfTime):
-        train_supernet(candidate, splits, dataset, seed=0, deadline=time.monotonic() - 1)
+        train_supernets([candidate], splits, dataset, seed=0, deadline=time.monotonic() - 1)
 
 
 def test_a_deadline_after_a_score_keeps_the_best_so_far(
@@ -196,7 +196,7 @@ def supernet(dataset: Dataset, splits: Splits, monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(Cohort, "step", spy)
     candidate = Candidate(**FAST | {"wiring": None, "blocks": 1, "search_epochs": 2.0, "batch": 50} | settings)
-    train_supernet(candidate, splits, dataset, seed=3)
+    train_supernets([candidate], splits, dataset, seed=3)
     return log
 
 

@@ -15,7 +15,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import full
 from autoctr.model.candidate import Candidate
 from autoctr.model.network import Batch
-from autoctr.search.oneshot import supernet_candidate, train_supernet
+from autoctr.search.oneshot import supernet_candidate, train_supernets
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Splits, fit
 from autoctr.training.rows import ResidentRows
@@ -148,7 +148,7 @@ def test_a_supernet_keeps_to_the_order(
     wanted = Candidate(**TINY, blocks=1, architecture="learn", order="alternating", alternating=held_out, warmup=0.1)
     candidate = supernet_candidate(wanted, 1, len(splits.train))
     assert candidate.order == "alternating"
-    train_supernet(candidate, splits, dataset, seed=0)
+    train_supernets([candidate], splits, dataset, seed=0)
     assert len(domains_seen) > 4
     assert {len(domains) for domains in domains_seen} == {1}
 

@@ -54,7 +54,7 @@ def splits(dataset: Dataset) -> Splits:
 
 
 def found(dataset: Dataset, splits: Splits, **changes: Any) -> Tickets:
-    return find_tickets(MEMBER.replace(**changes), splits, dataset, seed=SEED)
+    return find_tickets([MEMBER.replace(**changes)], splits, dataset, seed=SEED)[0]
 
 
 @dataclasses.dataclass
@@ -125,17 +125,17 @@ def test_trap_4_7_5_every_unit_keeps_its_share(
         for _ in range(rounds):
             group -= round(round_rate(keep, rounds) * group)
         left += group
-    assert result.masks.shape == (1, unit_count(unit), 128)
-    assert result.masks.sum(2).tolist() == [[left] * unit_count(unit)]
+    assert result.masks.shape == (unit_count(unit), 128)
+    assert result.masks.sum(1).tolist() == [left] * unit_count(unit)
     assert result.kept == pytest.approx([left / 128] * unit_count(unit))
     assert left / 128 == pytest.approx(keep, abs=0.5 * rounds * len(groups) / 128)
     if ranking == "layer":
-        assert result.masks[0, :, :64].sum(1).tolist() == [left // 2] * unit_count(unit)
+        assert result.masks[:, :64].sum(1).tolist() == [left // 2] * unit_count(unit)
 
 
 def test_domains_keep_different_weights_and_the_overlap_tells(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, keep_rate=0.3)
-    masks = result.masks[0].numpy()
+    masks = result.masks.numpy()
     pairs = [reference.overlap(masks[a], masks[b]) for a, b in itertools.combinations(range(4), 2)]
     assert max(pairs) < 1
     assert result.overlap == pytest.approx(sum(pairs) / len(pairs), abs=1e-9)
@@ -162,20 +162,20 @@ def test_the_pruned_weights_are_the_smallest_after_training_on_the_unit(
         masks: list[Any] = [np.ones((8, 8)), np.ones((8, 8))]
         for turn in range(2):
             masks = reference.prune(ends[1 + 2 * unit + turn], masks, rate, "layer")
-        assert np.concatenate([mask.reshape(-1) for mask in masks]).tolist() == result.masks[0, unit].tolist()
+        assert np.concatenate([mask.reshape(-1) for mask in masks]).tolist() == result.masks[unit].tolist()
 
 
 def test_finding_tickets_twice_finds_the_same(dataset: Dataset, splits: Splits) -> None:
     one, two = found(dataset, splits, rewind=0.2), found(dataset, splits, rewind=0.2)
     assert torch.equal(one.masks, two.masks)
-    assert torch.equal(one.start.flat, two.start.flat)
-    other = find_tickets(MEMBER.replace(rewind=0.2), splits, dataset, seed=SEED + 1)
+    assert torch.equal(one.start.cohort.flat, two.start.cohort.flat)
+    (other,) = find_tickets([MEMBER.replace(rewind=0.2)], splits, dataset, seed=SEED + 1)
     assert not torch.equal(other.masks, one.masks)
 
 
 def test_a_wiring_without_deep_components_has_empty_tickets(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, wiring=cross(2))
-    assert result.masks.shape == (1, 4, 0)
+    assert result.masks.shape == (4, 0)
 
 
 # θ_k, and who is trained on what
@@ -185,15 +185,15 @@ def test_a_wiring_without_deep_components_has_empty_tickets(dataset: Dataset, sp
 def test_theta_k_is_the_network_after_k_steps(dataset: Dataset, splits: Splits, rewind: float, steps: int) -> None:
     """60, 300 and 720 rows in batches of 32 are 2, 10 and 19 + 4 steps."""
     result = found(dataset, splits, rewind=rewind, ticket_epochs=0.0)
-    assert result.start.steps == steps
+    assert result.start.cohort.steps == steps
     by_hand = Cohort.on(dataset, [MEMBER.replace(averaging=0.0, rewind=rewind)])
     for epoch in range(2):
         for batch in splits.train.batches(SEED, epoch, 32):
             if by_hand.steps < steps:
                 by_hand.step(batch)
     assert by_hand.steps == steps
-    assert torch.equal(result.start.flat, by_hand.flat)
-    assert torch.equal(result.start.table, by_hand.table)
+    assert torch.equal(result.start.cohort.flat, by_hand.flat)
+    assert torch.equal(result.start.cohort.table, by_hand.table)
     assert result.rows == by_hand.rows
 
 
@@ -207,9 +207,9 @@ def test_trap_4_7_1_one_theta_k_and_one_seed_for_all_units(
     assert len(rounds) == 2 * unit_count(unit)
     for training in rounds:
         assert training.candidate.seed == MEMBER.seed
-        assert torch.equal(training.flat, result.start.flat)
-        assert torch.equal(training.table, result.start.table)
-    assert not torch.equal(first.flat, result.start.flat)
+        assert torch.equal(training.flat, result.start.cohort.flat)
+        assert torch.equal(training.table, result.start.cohort.table)
+    assert not torch.equal(first.flat, result.start.cohort.flat)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
@@ -219,12 +219,12 @@ def test_trap_4_7_3_a_rewind_restores_weights_and_starts_the_moments_anew(
     result = found(dataset, splits, rewind=0.2, norm=norm, ticket_rounds=3)
     for training in trainings[1:]:
         assert training.moments == 0
-        assert torch.equal(training.flat, result.start.flat)
-        assert torch.equal(training.table, result.start.table)
-        assert torch.equal(training.running, result.start.running)
-    assert float(result.start.dense.first.abs().max()) > 0
+        assert torch.equal(training.flat, result.start.cohort.flat)
+        assert torch.equal(training.table, result.start.cohort.table)
+        assert torch.equal(training.running, result.start.cohort.running)
+    assert float(result.start.cohort.dense.first.abs().max()) > 0
     if norm == "batch":
-        assert not torch.equal(result.start.running, result.start.network.initial_running())
+        assert not torch.equal(result.start.cohort.running, result.start.cohort.network.initial_running())
     # the masks of a round are those of the rounds before it
     counts = [training.masks[0, 0].sum().item() for training in trainings[1:4] if training.masks is not None]
     assert counts[0] == 128 > counts[1] > counts[2]
@@ -233,10 +233,10 @@ def test_trap_4_7_3_a_rewind_restores_weights_and_starts_the_moments_anew(
 def test_a_given_start_is_where_theta_begins(dataset: Dataset, splits: Splits) -> None:
     start = Cohort.on(dataset, [MEMBER.replace(seed=77)])
     train_rows(start, splits.train, 200, seed=1, batch=32)
-    result = find_tickets(MEMBER, splits, dataset, seed=SEED, start=start)
+    (result,) = find_tickets([MEMBER], splits, dataset, seed=SEED, start=start.members)
     given = start.weights()
-    assert torch.equal(result.start.flat, given.flat)
-    assert torch.equal(result.start.table, given.table)
+    assert torch.equal(result.start.cohort.flat, given.flat)
+    assert torch.equal(result.start.cohort.table, given.table)
 
 
 def test_each_domain_is_trained_on_its_own_rows_only(
@@ -297,13 +297,13 @@ def test_out_of_time_is_told_wherever_it_happens(
     dataset: Dataset, splits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(OutOfTime):
-        find_tickets(MEMBER, splits, dataset, seed=SEED, deadline=0.0)
+        find_tickets([MEMBER], splits, dataset, seed=SEED, deadline=0.0)
     with pytest.raises(OutOfTime):
-        find_tickets(MEMBER.replace(rewind=0.5), splits, dataset, seed=SEED, deadline=0.0)
+        find_tickets([MEMBER.replace(rewind=0.5)], splits, dataset, seed=SEED, deadline=0.0)
     clock = itertools.count()
     monkeypatch.setattr(tickets_module.time, "monotonic", lambda: float(next(clock)))
     with pytest.raises(OutOfTime):
-        find_tickets(MEMBER, splits, dataset, seed=SEED, deadline=10.0)  # in the midst of the rounds
+        find_tickets([MEMBER], splits, dataset, seed=SEED, deadline=10.0)  # in the midst of the rounds
     assert next(clock) == 12
 
 
@@ -383,7 +383,7 @@ def test_more_patterns_of_domains_than_are_kept_change_nothing(
     ends = []
     for most in (64, 1):
         monkeypatch.setattr("autoctr.training.cohort.MOST_PATTERNS", most)
-        masks = found(dataset, splits).masks
+        masks = found(dataset, splits).masks[None]
         cohort = Cohort.on(dataset, [MEMBER], masks=masks)
         train_rows(cohort, splits.train, 600, seed=0, batch=8)
         ends.append(cohort.flat)
@@ -393,7 +393,7 @@ def test_more_patterns_of_domains_than_are_kept_change_nothing(
 
 def test_a_ticketed_fit_learns(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, rewind=0.5)
-    cohort = Cohort.on(dataset, [MEMBER], start=result.start, masks=result.masks)
+    cohort = Cohort.on(dataset, [MEMBER], start=[result.start], masks=result.masks[None])
     before = float(cohort.step(next(splits.train.batches(0, 0, 600)))[0])
     train_rows(cohort, splits.train, 2400, seed=0, batch=32)
     assert float(cohort.step(next(splits.train.batches(0, 0, 600)))[0]) < before - 0.02
@@ -405,7 +405,7 @@ def test_a_ticketed_fit_learns(dataset: Dataset, splits: Splits) -> None:
 @pytest.mark.parametrize("unit", ["domain", "task", "network"])
 def test_a_checkpoint_brings_the_tickets_back(dataset: Dataset, splits: Splits, tmp_path: Path, unit: str) -> None:
     result = found(dataset, splits, ticket_unit=unit, ticket_epochs=0.1)
-    cohort = Cohort.on(dataset, [MEMBER.replace(ticket_unit=unit)], start=result.start, masks=result.masks)
+    cohort = Cohort.on(dataset, [MEMBER.replace(ticket_unit=unit)], start=[result.start], masks=result.masks[None])
     train_rows(cohort, splits.train, 200, seed=0, batch=32)
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, cohort.weights())
@@ -419,7 +419,7 @@ def test_a_checkpoint_brings_the_tickets_back(dataset: Dataset, splits: Splits, 
 
 
 def test_masks_of_another_network_are_refused(dataset: Dataset, splits: Splits, tmp_path: Path) -> None:
-    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_unit="network").masks)
+    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_unit="network").masks[None])
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, cohort.weights())
     with pytest.raises(UserError, match="masks has the shape"):
@@ -427,7 +427,7 @@ def test_masks_of_another_network_are_refused(dataset: Dataset, splits: Splits, 
 
 
 def test_a_ticketed_member_without_masks_is_refused(dataset: Dataset, splits: Splits, tmp_path: Path) -> None:
-    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_epochs=0.1).masks)
+    cohort = Cohort.on(dataset, [MEMBER], masks=found(dataset, splits, ticket_epochs=0.1).masks[None])
     path = tmp_path / "member.safetensors"
     checkpoint.save(path, cohort.network, dataclasses.replace(cohort.weights(), masks=None))
     with pytest.raises(UserError, match="masks"):
@@ -439,7 +439,7 @@ def test_a_ticketed_member_without_masks_is_refused(dataset: Dataset, splits: Sp
 
 def test_two_trainings_with_the_same_order_have_no_barrier(dataset: Dataset, splits: Splits) -> None:
     start = Cohort.on(dataset, [MEMBER])
-    assert error_barrier(start, splits, dataset, seeds=(4, 4), epochs=1.5) == pytest.approx(0.0, abs=1e-7)
+    assert error_barrier(start.members[0], splits, dataset, seeds=(4, 4), epochs=1.5) == pytest.approx(0.0, abs=1e-7)
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -449,8 +449,8 @@ def test_the_barrier_equals_the_reference(
 ) -> None:
     member = MEMBER.replace(norm=norm, learning_rate=rate, dropout=0.0)
     start = Cohort.on(dataset, [member])
-    masks = found(dataset, splits, ticket_epochs=0.1).masks if masked else None
-    told = error_barrier(start, splits, dataset, seeds=(1, 2), epochs=epochs, masks=masks, points=5)
+    masks = found(dataset, splits, ticket_epochs=0.1).masks[None] if masked else None
+    told = error_barrier(start.members[0], splits, dataset, seeds=(1, 2), epochs=epochs, masks=masks, points=5)
     ends = []
     for seed in (1, 2):
         cohort = Cohort.on(dataset, [member.replace(averaging=0.0)], start=start, masks=masks)
@@ -473,14 +473,14 @@ def test_the_barrier_equals_the_reference(
 def test_a_barrier_leaves_its_start_alone(dataset: Dataset, splits: Splits) -> None:
     start = Cohort.on(dataset, [MEMBER])
     before = start.weights().copy()
-    error_barrier(start, splits, dataset, seeds=(1, 2), epochs=0.5)
+    error_barrier(start.members[0], splits, dataset, seeds=(1, 2), epochs=0.5)
     assert torch.equal(start.flat, before.flat)
     assert torch.equal(start.table, before.table)
 
 
 def test_the_ramp_of_sparsity_goes_on_from_theta_k(dataset: Dataset, splits: Splits) -> None:
     result = found(dataset, splits, rewind=0.5, sparsity=0.3, ticket_epochs=0.1)
-    assert result.start.progress == pytest.approx(0.5, abs=0.05)
-    stage_2 = Cohort.on(dataset, [MEMBER.replace(sparsity=0.3)], start=result.start, masks=result.masks)
-    assert stage_2.progress == result.start.progress
+    assert result.start.cohort.progress == pytest.approx(0.5, abs=0.05)
+    stage_2 = Cohort.on(dataset, [MEMBER.replace(sparsity=0.3)], start=[result.start], masks=result.masks[None])
+    assert stage_2.progress == result.start.cohort.progress
     assert ramp_rows(ROWS) == ROWS
