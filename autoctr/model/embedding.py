@@ -100,6 +100,7 @@ class FeatureEmbedding:
     Attributes:
         widths: numbers of each field in x0, in its order. names: of the fields, in the same order. A frozen vector
             counts as pieces of 32 numbers, each a field of its own to whoever prunes the input.
+        domain_rows: rows of the embedding table that hold the domains.
     """
 
     def __init__(self, statistics: Statistics, embedding: int, tables: Mapping[str, Tensor]) -> None:
@@ -111,7 +112,7 @@ class FeatureEmbedding:
         single_names: list[str] = []
         self.lists: list[tuple[int, int, int]] = []
         slot, offsets = 0, statistics.offsets
-        self.domain_slot = -1
+        self.domain_slot, self.domain_rows = -1, slice(0)
         slots: dict[str, tuple[int, int]] = {}
         for field in statistics.embedded:
             slots[field.name] = slot, field.size
@@ -120,6 +121,7 @@ class FeatureEmbedding:
             else:
                 if field.name == statistics.domain_field:
                     self.domain_slot = slot
+                    self.domain_rows = slice(offsets[field.name], offsets[field.name] + field.size)
                 singles.append(slot)
                 single_names.append(field.name)
             slot += field.slots

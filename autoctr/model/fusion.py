@@ -42,7 +42,8 @@ class FusionNetwork(Network):
         self.cross, self.token = CROSS[first.cross], token_width(self.width, first.embedding)
         domain_rows = self.statistics.domain_rows
         pruned = any(candidate.sparsity > 0 for candidate in candidates)
-        self.pruners = sparsity.Pruners(candidates, domain_rows, self.dtype, self.device) if pruned else None
+        if pruned:
+            self.pruners = sparsity.Pruners(candidates, domain_rows, self.dtype, self.device)
         self.prunes_input = pruned and first.input_pruner
         all_ranks = [ranks(candidate, domain_rows) for candidate in candidates]
         self.adapters = Adapters(all_ranks, self.dtype, self.device) if any(map(any, all_ranks)) else None
@@ -72,9 +73,10 @@ class FusionNetwork(Network):
 
     def _declare_weights(self, first: Candidate) -> None:
         layout = self.layout
+        form, domain_width = first.sparsity_form, self.embedding.embedding
         if self.prunes_input:
             fields = len(self.embedding.widths)
-            sparsity.declare_pruner(layout, "x0", fields, self.embedding.embedding, reads_neurons=False)
+            sparsity.declare_pruner(layout, "x0", fields, domain_width, form=form, reads_neurons=False)
             widths = torch.tensor(self.embedding.widths, device=self.device)
             self.field_of = torch.arange(fields, device=self.device).repeat_interleave(widths)
         for position, name in enumerate(producers(self.blocks)):
@@ -95,7 +97,7 @@ class FusionNetwork(Network):
                 declare_lora(layout, name, self.width, self.width, domains, self.adapters.rank)
             if self.pruners is not None:
                 reads = self.pruners.reads_neurons
-                sparsity.declare_pruner(layout, name, self.width, self.embedding.embedding, reads)
+                sparsity.declare_pruner(layout, name, self.width, domain_width, form=form, reads_neurons=reads)
         self.nodes[-1].declare(layout)
         for task in self.statistics.tasks:
             declare_linear(layout, f"head.{task}", self.width, 1)

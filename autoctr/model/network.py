@@ -20,6 +20,7 @@ from autoctr.model.embedding import FeatureEmbedding, SnapshotField
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.parameters import Layout, Views
 from autoctr.model.segments import Segments
+from autoctr.model.sparsity import Pruners
 from autoctr.model.tasks import entire_space
 
 SHAPE_FIELDS = (
@@ -94,6 +95,7 @@ class Network(abc.ABC):
         normalisation: running means and variances of one member (empty without batch normalisation).
         maskable: the dense weights of one member that tickets may prune.
         relaxed: whether it is a supernet.
+        pruners: of the members; None if none is sparse.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Network(abc.ABC):
         if first.snapshots and not any(isinstance(field, SnapshotField) for field in statistics.vectors):
             raise ValueError(f"snapshots is {first.snapshots}, but the rows read none; see with_snapshots")
         self.relaxed = False
+        self.pruners: Pruners | None = None
         self.statistics, self.candidates = statistics, tuple(candidates)
         self.dtype, self.device = dtype, torch.device(device)
         self.members, self.blocks = len(candidates), first.blocks

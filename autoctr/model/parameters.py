@@ -30,16 +30,19 @@ def normal(deviation: float) -> Initialiser:
     return lambda shape, generator: torch.randn(shape, generator=generator) * deviation
 
 
+def within(bound: float) -> Initialiser:
+    """Uniform in ±``bound``."""
+    return lambda shape, generator: (torch.rand(shape, generator=generator) * 2 - 1) * bound
+
+
 def uniform(fan_in: int) -> Initialiser:
     """Uniform in ±1/√fan_in, the start of ``torch.nn.Linear``."""
-    bound = 1 / math.sqrt(fan_in)
-    return lambda shape, generator: (torch.rand(shape, generator=generator) * 2 - 1) * bound
+    return within(1 / math.sqrt(fan_in))
 
 
 def glorot(fan_in: int, fan_out: int) -> Initialiser:
     """Uniform in ±√(6 / (fan_in + fan_out))."""
-    bound = math.sqrt(6 / (fan_in + fan_out))
-    return lambda shape, generator: (torch.rand(shape, generator=generator) * 2 - 1) * bound
+    return within(math.sqrt(6 / (fan_in + fan_out)))
 
 
 def named_generator(seed: int, name: str) -> torch.Generator:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from autoctr.model.candidate import Candidate, sparsities
-from autoctr.model.parameters import Layout, Views, uniform, zeros
+from autoctr.model.parameters import Layout, Views, uniform, within, zeros
 
 ALPHA_START, ALPHA_END = 0.1, 5.0
 BETA = 2.0
 EPSILON = 0.25
 HALF_BAND = 0.05
 STRENGTH_START, STRENGTH_END = 0.01, 10.0
+SPREAD = 0.25
 FORMS = ("fusion", "binarization", "scaling")
 
 
@@ -83,13 +84,18 @@ def factors(form: str, v: Tensor, steepness: Number, epsilon: Number = EPSILON, 
     return _replace(soft, torch.where(soft > epsilon, soft, 0.0))
 
 
-def declare_pruner(layout: Layout, name: str, width: int, domain_width: int, reads_neurons: bool) -> None:
-    """v = [h; e_d] W + b, the rows of W that read h only if ``reads_neurons``. Starts at v = 0: every neuron open."""
+def declare_pruner(layout: Layout, name: str, width: int, domain_width: int, *, form: str, reads_neurons: bool) -> None:
+    """v = [h; e_d] W + b, the rows of W that read h only if ``reads_neurons``.
+
+    Starts with every neuron open, as α starts at 0.1. Where neurons can close, the biases are spread: neurons that all
+    start at v = 0 get equal steps from the regulariser and cross the threshold together, so that the share of closed
+    ones swings between 0 and 1.
+    """
     inputs = domain_width + width * reads_neurons
     if reads_neurons:
         layout.add(f"{name}.pruner.neurons", (width, width), uniform(inputs), decayed=True)
     layout.add(f"{name}.pruner.domain", (domain_width, width), uniform(inputs), decayed=True)
-    layout.add(f"{name}.pruner.bias", (width,), zeros)
+    layout.add(f"{name}.pruner.bias", (width,), zeros if form == "scaling" else within(SPREAD))
 
 
 def pruner_output(weights: Views, name: str, h: Tensor, domain_embedding: Tensor) -> Tensor:
@@ -173,6 +179,16 @@ class Pruners:
         self.alpha_end = column([candidate.sparsity_alpha for candidate in candidates])
         self.epsilon = column([candidate.sparsity_epsilon for candidate in candidates])
         self.beta = column([candidate.sparsity_beta for candidate in candidates])
+
+    def pace(self, steps: float) -> Tensor:
+        """The step size with which v comes from 0 to its last threshold along a ramp of ``steps`` steps, [K].
+
+        Adam moves a weight by about its step size, so at a small learning rate a short training would end before the
+        band is reached, whatever the regulariser's strength. 0 where the form closes nothing.
+        """
+        edge = threshold(self.form, self.alpha_end, self.epsilon, self.beta)
+        distance = edge.abs()[:, 0, 0] if isinstance(edge, Tensor) else torch.zeros_like(self.used[:, 0, 0])
+        return distance / max(steps, 1.0)
 
     def factors(self, v: Tensor, progress: float) -> Tensor:
         """π of every member, row and neuron, [K, B, H]; 1 for members without pruners."""

@@ -146,13 +146,15 @@ class Cohort:
         def tensor(values: list[float]) -> Tensor:
             return torch.tensor(values, device=device, dtype=dtype)
 
+        dense_rates, weight_decays = tensor(rates)[:, None], tensor([c.weight_decay for c in candidates])[:, None]
+        if self.network.pruners is not None:
+            pace = self.network.pruners.pace(self.ramp / candidates[0].batch)[:, None]
+            dense_rates = torch.where(self._pruning, torch.maximum(dense_rates, pace), dense_rates)
         decayed = self.network.layout.decayed().to(device, dtype)
-        self.dense = DenseAdam(self.flat, tensor(rates), tensor([c.weight_decay for c in candidates]), decayed)
+        self.dense = DenseAdam(self.flat, dense_rates, weight_decays, decayed)
         self.sparse = RowAdam(self.table, tensor(row_rates), tensor([c.embedding_l2 for c in candidates]))
-        nothing = torch.zeros_like(tensor(rates))
-        self.wiring = DenseAdam(
-            self.architecture, tensor([c.architecture_rate for c in candidates]), nothing, torch.zeros(0)
-        )
+        wiring_rates = tensor([c.architecture_rate for c in candidates])[:, None]
+        self.wiring = DenseAdam(self.architecture, wiring_rates, torch.zeros_like(wiring_rates), torch.zeros(0))
         decays = tensor([candidate.averaging for candidate in candidates])
         self.average = Average(self.flat, self.table, decays) if bool((decays > 0).any()) else None
         self.masks = None if masks is None else masks.to(device, dtype)
@@ -246,11 +248,18 @@ class Cohort:
                     self.average.step(self.flat, rows, before, moved)
         return losses.detach()
 
+    def _belonging(self, part: str) -> Tensor:
+        """Which dense weights have ``part`` in their names, bool [K, P]."""
+        pieces = [torch.full((weight.size,), part in name) for name, weight in self.network.layout.weights.items()]
+        return torch.cat(pieces).to(self.network.device).expand(self.flat.shape)
+
     @cached_property
     def _adapters(self) -> Tensor:
-        """Which dense weights belong to adapters, bool [K, P]."""
-        pieces = [torch.full((weight.size,), ".lora." in name) for name, weight in self.network.layout.weights.items()]
-        return torch.cat(pieces).to(self.network.device).expand(self.flat.shape)
+        return self._belonging(".lora.")
+
+    @cached_property
+    def _pruning(self) -> Tensor:
+        return self._belonging(".pruner.")
 
     def _may_move(self, batch: Batch) -> Tensor | None:
         """Which dense weights this batch may move, bool [K, P]; None = all."""
@@ -307,14 +316,24 @@ class Cohort:
         )
 
     def weights(self) -> Weights:
-        """The present weights, averaged where a member asks for it (else shared with the cohort: copy to keep)."""
+        """The present weights, averaged where a member asks for it (else shared with the cohort: copy to keep).
+
+        Pruners and the domain's embedding, which steers them, are not averaged: the regulariser holds the present
+        shares of closed neurons in their bands, and an average of the way there would close others.
+        """
         flat, table = self.flat, self.table
         if self.average is not None and self.average.steps:
             with torch.no_grad():
                 averaged, rows = self.average.read(table)
-                movable = self._adapters if self.adapters_only else None
-                flat = averaged if movable is None else torch.where(movable, averaged, flat)
-                table = rows if movable is None else table
+                if self.adapters_only:
+                    flat = torch.where(self._adapters, averaged, flat)
+                elif self.network.pruners is None:
+                    flat, table = averaged, rows
+                else:
+                    flat = torch.where(self._pruning, flat, averaged)
+                    steering, sparse = self.network.embedding.domain_rows, self.network.pruners.used[:, 0] > 0
+                    rows[steering] = torch.where(sparse, table[steering], rows[steering])
+                    table = rows
         return Weights(flat, table, self.running, self.architecture, self.progress, self.masks)
 
     def restore(self, weights: Weights) -> None:

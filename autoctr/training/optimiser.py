@@ -25,13 +25,13 @@ class DenseAdam:
     """Adam with decoupled weight decay (arXiv 1711.05101) on ``flat`` [K, P], in place.
 
     Args:
-        rates: [K]. decays: [K]. decayed: [P], 1 where decay applies.
+        rates: [K, 1] or [K, P]. decays: [K, 1]. decayed: [P], 1 where decay applies.
     """
 
     def __init__(self, flat: Tensor, rates: Tensor, decays: Tensor, decayed: Tensor) -> None:
         self.first, self.second = torch.zeros_like(flat), torch.zeros_like(flat)
-        self.rates = rates[:, None]
-        self.shrink = rates[:, None] * decays[:, None] * decayed if bool((decays > 0).any()) else None
+        self.rates = rates
+        self.shrink = rates * decays * decayed if bool((decays > 0).any()) else None
 
     def step(self, flat: Tensor, gradient: Tensor, step: int, movable: Tensor | None = None) -> None:
         """One update; ``step`` counts from 1. Weights and moments stay where ``movable`` [K, P] is False."""

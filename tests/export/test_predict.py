@@ -30,6 +30,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
 from export.members import load_predict, member, random_wiring, uniform_wiring
 
+ROUNDING = 5e-6  # of float32 probabilities, and of six digits in text
 WIRING = uniform_wiring(CONCAT)
 CANDIDATE = Candidate(embedding=4, width=8, blocks=2, wiring=WIRING, rank=2, rank_tilt=1.5, sparsity=0.3)
 TICKETS: dict[str, Any] = {"embedding": 4, "width": 8, "wiring": random_wiring(1, 2, range(4)), "keep_rate": 0.5}
@@ -126,7 +127,7 @@ def test_csv_in_a_process_without_autoctr(exported: Path, columns: Columns, expe
     assert (done.returncode, done.stderr) == (0, "")
     header, found = read_csv(tmp_path / "scores.csv")
     assert header == ["p_click", "p_conversion"]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["events.csv", "scores.csv"]
 
 
@@ -138,7 +139,7 @@ def test_parquet_in_a_process_without_autoctr(exported: Path, columns: Columns, 
     assert (done.returncode, done.stderr) == (0, "")
     found = pq.read_table(tmp_path / "scores.parquet")
     assert found.schema.names == ["p_click", "p_conversion"]
-    np.testing.assert_allclose(np.stack(found.columns, 1), expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.stack(found.columns, 1), expected, rtol=0, atol=ROUNDING)
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(exported: Path, columns: Columns, tmp_path: Path) -> None:
@@ -154,16 +155,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(exported: Path, columns: Columns,
 def test_other_text_files(name: str, predict: Any, columns: Columns, expected: Any, tmp_path: Path) -> None:
     write_csv(tmp_path / name, columns, "\t" if "tsv" in name else ",")
     assert predict.main([str(tmp_path / name), str(tmp_path / "scores.csv")]) == 0
-    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=ROUNDING)
 
 
 def test_from_python(exported: Path, predict: Any, columns: Columns, expected: Any) -> None:
     model = predict.load(exported)
     found = predict.predict(model, columns)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ROUNDING)
     one = predict.predict(model, {name: values[:1] for name, values in columns.items()})
-    np.testing.assert_allclose(one, expected[:1], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(one, expected[:1], rtol=0, atol=ROUNDING)
     assert predict.predict(model, {name: [] for name in columns}).shape == (0, 2)
     with pytest.raises(predict.UserError, match="missing columns user"):
         predict.predict(model, {name: values for name, values in columns.items() if name != "user"})
@@ -183,7 +184,7 @@ def test_chunks_and_empty_tables(
         else:
             pq.write_table(pa.table(columns).slice(0, count), path)
         assert predict.main([str(path), str(out)]) == 0
-        np.testing.assert_allclose(read_csv(out)[1], expected[:count], rtol=0, atol=1e-6)
+        np.testing.assert_allclose(read_csv(out)[1], expected[:count], rtol=0, atol=ROUNDING)
 
 
 def test_types_of_parquet_columns(exported: Path, predict: Any, cohort: Cohort, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_types_of_parquet_columns(exported: Path, predict: Any, cohort: Cohort, 
         assert predict.main([str(tmp_path / "events.parquet"), str(tmp_path / "scores.csv")]) == 0
         wanted = fake_encoder(TASKS).encode({**raw, "price": price, "item": item})
         expected = searched_probabilities(cohort, wanted, torch.float32)
-        np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -213,7 +214,7 @@ def test_every_kind_of_network(
     predict = load_predict(out, "network_predict")
     assert predict.main([str(write_csv(tmp_path / "events.csv", columns)), str(tmp_path / "scores.csv")]) == 0
     expected = searched_probabilities(cohort, fake_encoder(TASKS).encode(columns), torch.float32)
-    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=ROUNDING)
     card = json.loads((out / "card.json").read_text())
     assert card["multiply_adds"] == multiply_adds(candidate, dataset.statistics) > 0
     assert (card["wiring"] is None) == (candidate.backbone != "fusion")
@@ -286,4 +287,4 @@ def test_a_table_that_went_through_the_whole_encoding(tmp_path: Path) -> None:
     predict = load_predict(out, "encoded_predict")
     assert predict.main([str(tmp_path / "test.csv"), str(tmp_path / "scores.csv")]) == 0
     expected = searched_probabilities(cohort, dataset.test, torch.float32)
-    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(read_csv(tmp_path / "scores.csv")[1], expected, rtol=0, atol=ROUNDING)

@@ -58,7 +58,7 @@ def dataset() -> Dataset:
 
 
 def cohort_of(dataset: Dataset, **changes: Any) -> Cohort:
-    return member(dataset, Candidate(**{**PLAIN, **changes}))
+    return member(dataset, Candidate(**{**PLAIN, **changes}), scale=0.8)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_rows_of_all_domains(unit: str, name: str, dataset: Dataset) -> None:
     assert set(dataset.valid.domain.tolist()) == set(range(DOMAINS + 1))
     check(dataset, cohort)
     check(dataset, cohort, unknown_rows(dataset))
-    dense = member(dataset, dataclasses.replace(cohort.network.candidates[0], keep_rate=1.0))
+    dense = member(dataset, dataclasses.replace(cohort.network.candidates[0], keep_rate=1.0), scale=0.8)
     assert np.abs(run(generated(cohort), dataset.valid) - run(generated(dense), dataset.valid)).max() > 0.01
 
 

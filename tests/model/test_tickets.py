@@ -168,8 +168,8 @@ def test_trap_4_7_2_adam_with_masks_equals_the_reference(decay: float) -> None:
     rate = 0.1
     optimiser = DenseAdam(
         flat,
-        torch.full((K,), rate, dtype=torch.float64),
-        torch.full((K,), decay, dtype=torch.float64),
+        torch.full((K, 1), rate, dtype=torch.float64),
+        torch.full((K, 1), decay, dtype=torch.float64),
         layout.decayed().double(),
     )
     views = layout.views(flat)

@@ -12,11 +12,12 @@ from torch import Tensor
 from autoctr.data.dataset import Dataset
 from autoctr.model import sparsity
 from autoctr.model.architecture import ATTENTION, OPERATORS, consumers, full, inputs, one_hot, parallel
-from autoctr.model.candidate import Candidate
+from autoctr.model.candidate import Candidate, sparsities
 from autoctr.model.gates import open_gates, straight_through
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout
 from autoctr.training.cohort import Cohort, frozen_tables
+from autoctr.training.rows import ResidentRows
 from model.networks import TINY, batch_of, mixed_batch, random_cohort, resident, scored, uniform_wiring
 
 
@@ -247,6 +248,44 @@ def test_trap_2_6_4_scores_take_the_steepness_that_belongs_to_the_weights(datase
     cohort.ramped = 1000
     assert not torch.allclose(cohort.logits(rows), before)
     assert torch.equal(cohort.logits(rows, early), before)
+
+
+@pytest.mark.parametrize("pruner_input", ["both", "domain"])
+@pytest.mark.parametrize("form", ["fusion", "binarization"])
+def test_trap_2_6_5_the_scored_shares_lie_in_their_bands_after_few_passes_at_any_learning_rate(
+    form: str, pruner_input: str
+) -> None:
+    data = fake_dataset(rows=2000)
+    settings: dict[str, Any] = {"sparsity_form": form, "pruner_input": pruner_input, "embedding": 8, "width": 64}
+    member = Candidate(
+        **settings, wiring=parallel(1), blocks=1, batch=32, sparsity=0.3, sparsity_tilt=-1.0, learning_rate=1e-4,
+        averaging=0.998,
+    )  # fmt: skip
+    cohort = Cohort(data.statistics, [member], frozen_tables(data), ramp=len(data.train))
+    rows = ResidentRows(data.train, len(data.statistics.domains), dtype=torch.float32, device="cpu")
+    for epoch in range(3):
+        for batch in rows.batches(0, epoch, member.batch):
+            cohort.step(batch)
+    wanted = torch.tensor(sparsities(member, data.statistics.domain_rows))
+    (shares,) = cohort.closed(rows).values()
+    assert float(wanted.max() - wanted.min()) > 0.2
+    assert float((shares - wanted).abs().max()) <= sparsity.HALF_BAND + 0.02
+
+
+def test_only_pruners_and_what_steers_them_are_scored_as_they_are(dataset: Dataset) -> None:
+    settings = TINY | {"wiring": parallel(1), "blocks": 1, "averaging": 0.9}
+    members = [Candidate(**settings, sparsity=0.5), Candidate(**settings)]
+    cohort = Cohort(dataset.statistics, members, frozen_tables(dataset), ramp=1000, dtype=torch.float64)
+    batch = mixed_batch(resident(dataset), 30)
+    for _ in range(5):
+        cohort.step(batch)
+    weights, rows = cohort.weights(), cohort.network.embedding.domain_rows
+    views, present = (cohort.network.layout.views(flat) for flat in (weights.flat, cohort.flat))
+    for name in views:
+        assert torch.equal(views[name], present[name]) == (".pruner." in name)
+    assert torch.equal(weights.table[rows, 0], cohort.table[rows, 0])
+    assert not torch.equal(weights.table[rows, 1], cohort.table[rows, 1])
+    assert not torch.equal(weights.table[rows.stop :, 0], cohort.table[rows.stop :, 0])
 
 
 def test_trap_2_6_5_the_regulariser_reaches_the_pruners_weights(dataset: Dataset) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.data.presets import load_dataset
 from autoctr.search import oneshot
 from autoctr.search.study import Study
+from autoctr.search.trial import Laboratory
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +61,15 @@ def dataset(shared: Path) -> Dataset:
 def events_table(tmp_path: Path) -> tuple[Path, Path]:
     """A table of one's own with two labels and three markets, and its schema."""
     return write_events(tmp_path)
+
+
+@pytest.fixture
+def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
+    """Laboratories with nothing in their caches, for the ``dataset`` of the test's module."""
+    folders = iter(range(99))
+
+    def make() -> Laboratory:
+        folder = tmp_path / str(next(folders))
+        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
+
+    return make

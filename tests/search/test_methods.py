@@ -26,14 +26,9 @@ from autoctr.training import checkpoint
 from autoctr.training.adapters import domain_losses
 from autoctr.training.cohort import Cohort, Weights
 from autoctr.training.fit import Fit, Fitted, OutOfTime, Rung, Standing, score_members
+from search.candidates import LEARN, MEMBER, TICKETS
 
 ROWS = 500
-MEMBER = Candidate(
-    embedding=4, width=8, blocks=2, wiring=FIXED["parallel"](2), batch=64, epochs=3, learning_rate=0.02, dropout=0.1,
-    averaging=0.9, seed=7,
-)  # fmt: skip
-LEARN: dict[str, Any] = {"architecture": "learn", "wiring": None, "architecture_rate": 0.1, "warmup": 0.1}
-TICKETS: dict[str, Any] = {"keep_rate": 0.4, "ticket_rounds": 2, "ticket_epochs": 0.5, "rewind": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {},
     "tickets": TICKETS,
@@ -64,18 +59,6 @@ METHODS: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return fake_dataset(rows=ROWS, tasks=TASKS)
-
-
-@pytest.fixture
-def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
-    """Laboratories with nothing in their caches."""
-    folders = iter(range(99))
-
-    def make() -> Laboratory:
-        folder = tmp_path / str(next(folders))
-        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
-
-    return make
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,13 +17,8 @@ from autoctr.search import trial as trial_module
 from autoctr.search.trial import Laboratory, Outcome, Preparation, in_groups
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime
+from search.candidates import LEARN, MEMBER, TICKETS
 
-MEMBER = Candidate(
-    embedding=4, width=8, blocks=2, wiring=FIXED["parallel"](2), batch=64, epochs=3, learning_rate=0.02, dropout=0.1,
-    averaging=0.9, seed=7,
-)  # fmt: skip
-LEARN: dict[str, Any] = {"architecture": "learn", "wiring": None, "architecture_rate": 0.1, "warmup": 0.1}
-TICKETS: dict[str, Any] = {"keep_rate": 0.4, "ticket_rounds": 2, "ticket_epochs": 0.5, "rewind": 0.2}
 MEMBERS = [
     MEMBER,
     MEMBER.replace(wiring=FIXED["stacked"](2), rank=3, learning_rate=0.01, epochs=2),
@@ -42,17 +36,6 @@ MEMBERS = [
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
     return fake_dataset(rows=500)
-
-
-@pytest.fixture
-def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
-    folders = iter(range(99))
-
-    def make() -> Laboratory:
-        folder = tmp_path / str(next(folders))
-        return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
-
-    return make
 
 
 def together(laboratory: Laboratory, candidates: list[Candidate]) -> tuple[list[Outcome], list[int]]:
