@@ -39,7 +39,21 @@ class _Duration(click.ParamType):  # type: ignore[type-arg]
         return 3600 * hours + 60 * minutes + seconds
 
 
-DURATION = _Duration()
+class _CohortSize(click.ParamType):  # type: ignore[type-arg]
+    """A whole number, or auto."""
+
+    name = "size"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int | str:
+        if value == "auto":
+            return "auto"
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no size of a cohort; write a whole number or auto", parameter, context)
+
+
+DURATION, COHORT_SIZE = _Duration(), _CohortSize()
 
 
 def _help_alone(context: click.Context) -> None:
@@ -104,6 +118,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--study", help="Name of the study.  [default: data set and space]")
 @click.option("--metric", help="wauc, auc or logloss of the first label.  [default: wauc]")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
 @_where
 def search(recipe: str | None, **arguments: Any) -> None:

@@ -69,17 +69,24 @@ class Printer(Watcher):
             f"  {self.left()}"
         )
 
+    def paused(self, record: Record) -> None:
+        """A trial was weak at a rung."""
+        self._ended(record, "paused", "")
+
     def finished(self, record: Record, best: Record | None) -> None:
         """A trial ended."""
-        score = "no score" if record.value is None else f"{self.metric} {record.value:.5f}"
         mark = "  * best so far" if best is not None and best.number == record.number else ""
-        seconds = 0.0 if record.seconds is None else record.seconds
-        self.line(
-            f"trial {record.number:3}  {record.state.lower():8}  {score}  {record.rows:>11,} rows  {seconds:6.1f} s"
-            f"  {outline(record.candidate)}{mark}"
-        )
+        self._ended(record, record.state.lower(), mark)
         if record.state == "FAIL":
             self.line(f"           reason: {record.reason}")
+
+    def _ended(self, record: Record, how: str, mark: str) -> None:
+        score = "no score" if record.value is None else f"{self.metric} {record.value:.5f}"
+        seconds = 0.0 if record.seconds is None else record.seconds
+        self.line(
+            f"trial {record.number:3}  {how:8}  {score}  {record.rows:>11,} rows  {seconds:6.1f} s"
+            f"  {outline(record.candidate)}{mark}"
+        )
 
     def close(self) -> None:
         """Take the live line away."""

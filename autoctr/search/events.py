@@ -27,5 +27,8 @@ class Watcher:
     def rung(self, number: int, rung: Rung, value: float, best: Record | None) -> None:
         """A trial was scored; ``value`` is its best so far, ``best`` the study's best finished trial."""
 
+    def paused(self, record: Record) -> None:
+        """A trial was weak at a rung; it goes on if those after it are weaker."""
+
     def finished(self, record: Record, best: Record | None) -> None:
         """A trial ended."""

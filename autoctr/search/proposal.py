@@ -79,15 +79,23 @@ def startup_trials(expected: int) -> int:
 
 
 def propose(
-    space: Space, records: Sequence[Record], *, number: int, seed: int, direction: Direction, expected: int
+    space: Space,
+    records: Sequence[Record],
+    *,
+    number: int,
+    seed: int,
+    direction: Direction,
+    expected: int,
+    shape: dict[str, Any] | None = None,
 ) -> Proposal:
     """The candidate of trial ``number``.
 
     Args:
-        records: of the finished trials.
+        records: of the trials before it; those under way only count as tried.
         seed: of the study.
         direction: ``maximize`` or ``minimize``.
         expected: trials that the study will have in the end, as far as that is known.
+        shape: values that a trial from 2 on must have, so that it trains with others in one cohort.
     """
     weights = derive(seed, 0, "weights")
     tried = {_genes(record.candidate) for record in records}
@@ -98,7 +106,7 @@ def propose(
             return first
     found: Proposal | None = None
     for attempt in range(ATTEMPTS):
-        values = _values(space, records, number, seed, direction, expected, attempt)
+        values = {**_values(space, records, number, seed, direction, expected, attempt), **(shape or {})}
         try:
             candidate = space.candidate(values).replace(seed=weights)
         except ValueError:  # fields that do not go together
@@ -160,7 +168,7 @@ def _changed(space: Space, values: dict[str, Any], share: float, source: random.
 
 
 def _sample(space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction) -> dict[str, Any]:
-    """Ask a fresh TPE sampler that sees the finished trials through a study in memory."""
+    """Ask a fresh TPE sampler that sees the ended trials, and what did not fit, through a study in memory."""
     import optuna
 
     optuna.logging.disable_propagation()
@@ -174,13 +182,15 @@ def _sample(space: Space, records: Sequence[Record], number: int, seed: int, dir
     study.add_trials(
         [
             optuna.trial.create_trial(
-                state=optuna.trial.TrialState[record.state],
+                state=optuna.trial.TrialState[record.state if record.feasible else "PRUNED"],
                 value=record.value if record.state == "COMPLETE" else None,
                 intermediate_values=dict(record.rungs),
                 params=record.values,
                 distributions={name: distributions[name] for name in record.values},
+                system_attrs={} if record.feasible else {"constraints:memory": 1.0},
             )
             for record in records
+            if record.state not in ("RUNNING", "WAITING")
         ]
     )
     return dict(study.ask(distributions).params)

@@ -24,8 +24,9 @@ class Record:
     ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
     validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``multiply_adds`` per row
     with every neuron (``dense``) and without the closed ones of each domain (``open``), ``kept`` each ticket's share of
-    surviving weights, ``overlap`` the tickets' mean overlap, ``reason`` why training ended, and ``lead`` the 95 %
-    interval of its lead over trial 0, where it was measured (see :class:`~autoctr.search.lead.Judge`).
+    surviving weights, ``overlap`` the tickets' mean overlap, ``reason`` why training ended, ``lead`` the 95 %
+    interval of its lead over trial 0, where it was measured (see :class:`~autoctr.search.lead.Judge`), and
+    ``feasible`` is False where the candidate alone does not fit into memory.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Record:
     overlap: float | None
     reason: str | None
     lead: tuple[float, float] | None = None
+    feasible: bool = True
 
     @property
     def rows(self) -> int:
@@ -72,7 +74,7 @@ class Record:
             number=trial.number,
             state=trial.state.name,
             value=value,
-            candidate=Candidate.from_dict(json.loads(kept["candidate"])),
+            candidate=Candidate.from_dict(json.loads(kept.get("found", kept["candidate"]))),
             values=dict(trial.params),
             rungs=rungs,
             seconds=kept.get("seconds"),
@@ -85,6 +87,7 @@ class Record:
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),
             lead=None if lead is None else (lead[0], lead[1]),
+            feasible=all(value <= 0 for value in trial.constraints.values()),
         )
 
 

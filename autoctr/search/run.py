@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autoctr.errors import UserError
+from autoctr.search.clock import Clock
 from autoctr.search.events import Watcher
-from autoctr.search.proposal import propose
-from autoctr.search.record import Direction, Record
 from autoctr.search.space import Space, load_space
 from autoctr.search.study import DEFAULT_ROOT, Settings, Study, fingerprint, names
-from autoctr.training.fit import Diverged, OutOfTime, Rung, rung_rows
 
 if TYPE_CHECKING:
-    import optuna
-
     from autoctr.data.dataset import Dataset
-    from autoctr.search.trial import Laboratory
 
 DEFAULT_TRIALS = 30
-FEWEST_TO_COMPARE = 2
-TRIAL_SHARE = 0.2
-MOST_FAILURES = 3
+LARGEST_COHORT = 1024
 
 
 def search(
@@ -41,6 +32,7 @@ def search(
     study: str | None = None,
     storage: str | None = None,
     device: str = "auto",
+    cohort: int | Literal["auto"] = "auto",
     seed: int = 0,
     metric: str = "wauc",
     data_seed: int | None = None,
@@ -59,6 +51,7 @@ def search(
         study: its name; by default the data set's and the space's.
         storage: database address; by default SQLite in the study's folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        cohort: how many candidates train together at most; ``auto`` = as many as the device is best at.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
         data_seed: of the data set's simulation, negatives and split.
         options: of the data set, such as ``rows`` of ``taobao-sim``.
@@ -75,6 +68,9 @@ def search(
     if trials is None and time_limit is None:
         trials = DEFAULT_TRIALS
     _check_totals(trials, time_limit)
+    size = None if cohort == "auto" else cohort
+    if size is not None and not 1 <= size <= LARGEST_COHORT:
+        raise UserError(f"cohort is {size}; legal are auto and 1 to {LARGEST_COHORT}")
     find_device(device)
     space = str(space)
     loaded = load_space(space)
@@ -91,7 +87,7 @@ def search(
     _check_methods(loaded, encoded)
     loaded = _fitting(loaded, encoded, watcher)
     space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
-    settings = Settings(source, space_file, metric, seed, device, trials, time_limit)
+    settings = Settings(source, space_file, metric, seed, device, trials, time_limit, size)
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
     with made.owned():
         _run(made, loaded, encoded, watcher)
@@ -250,203 +246,21 @@ def _free_name(wanted: str, root: Path) -> str:
     return name
 
 
-@dataclasses.dataclass
-class _Clock:
-    """Wall time spent over all runs of a study, in seconds, and the moment at which trials must stop."""
-
-    before: float
-    limit: float | None
-    started: float = dataclasses.field(default_factory=time.monotonic)
-
-    @property
-    def spent(self) -> float:
-        return self.before + time.monotonic() - self.started
-
-    @property
-    def left(self) -> float:
-        """Seconds for trials: a twentieth of the limit, 15 s at most, is set aside for the end."""
-        if self.limit is None:
-            return float("inf")
-        return self.limit - min(0.05 * self.limit, 15.0) - self.spent
-
-    @property
-    def deadline(self) -> float:
-        """The moment, of ``time.monotonic()``, at which every trial must stop."""
-        return time.monotonic() + self.left
-
-    @property
-    def share(self) -> float:
-        """Seconds after which a trial other than 0 makes room for others, once it has a score."""
-        return float("inf") if self.limit is None else TRIAL_SHARE * self.limit
-
-
 def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None:
     import torch
 
-    from autoctr.search.lead import Judge
+    from autoctr.search.engine import Engine
     from autoctr.search.trial import Laboratory
 
     settings = study.settings
-    clock = _Clock(study.database.user_attrs["spent"], settings.time_limit)
-    laboratory = Laboratory(
-        dataset,
-        metric=settings.metric,
-        seed=settings.seed,
-        device=torch.device(find_device(settings.device)),
-        folder=study.folder,
-    )
-    judge = Judge(study, laboratory)
-    watcher.opened(study.name, settings.metric, lambda: _remaining(study, clock))
-    failures = 0
+    clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
+    device = torch.device(find_device(settings.device))
+    laboratory = Laboratory(dataset, metric=settings.metric, seed=settings.seed, device=device, folder=study.folder)
     try:
-        while failures < MOST_FAILURES:
-            records = [record for record in study.records() if record.state not in ("RUNNING", "WAITING")]
-            if not _may_start(settings, records, clock, len(dataset.train)):
-                break
-            trial = study.unfinished()
-            if trial is None:
-                number = len(records)
-                proposal = propose(
-                    space,
-                    records,
-                    number=number,
-                    seed=settings.seed,
-                    direction=settings.direction,
-                    expected=_expected(settings, records, clock),
-                )
-                trial = study.begin(proposal)
-            try:
-                ended = _train(study, study.settle(trial, space), trial, records, laboratory, clock, watcher)
-                judge.settle()
-                watcher.finished(ended, study.best())
-            except OutOfTime:
-                study.put_back(trial)
-                break
-            failures = failures + 1 if ended.state == "FAIL" else 0
-            study.database.set_user_attr("spent", clock.spent)
-        if failures == MOST_FAILURES:
-            watcher.note(f"stopped after {failures} failed trials in a row; see: autoctr show {study.name}")
-        judge.settle()
+        Engine(study, space, laboratory, clock, watcher).run()
         prove(study, dataset)
     finally:
         study.database.set_user_attr("spent", clock.spent)
-
-
-def _remaining(study: Study, clock: _Clock) -> str:
-    settings, parts = study.settings, []
-    if settings.trials is not None:
-        done = sum(record.state not in ("RUNNING", "WAITING") for record in study.records())
-        parts.append(f"{done} of {settings.trials} trials done")
-    if settings.time_limit is not None:
-        parts.append(f"{max(clock.left, 0) / 60:.1f} min left")
-    return ", ".join(parts)
-
-
-def _may_start(settings: Settings, records: Sequence[Record], clock: _Clock, train_rows: int) -> bool:
-    """Whether another trial fits into the totals; under a time limit it must at least reach its first score."""
-    if settings.trials is not None and len(records) >= settings.trials:
-        return False
-    speeds = [record.speed for record in records if record.speed]
-    needed = rung_rows(train_rows) / max(speeds) if speeds else 0.0
-    return clock.left > needed
-
-
-def _expected(settings: Settings, records: Sequence[Record], clock: _Clock) -> int:
-    """How many trials the study will have in the end."""
-    bounds = [] if settings.trials is None else [settings.trials]
-    if settings.time_limit is not None:
-        seconds = [record.seconds for record in records if record.seconds]
-        typical = sum(seconds) / len(seconds) if seconds else settings.time_limit
-        bounds.append(len(records) + int(clock.left / max(typical, 1e-3)))
-    return min(bounds)
-
-
-def _train(
-    study: Study,
-    record: Record,
-    trial: optuna.trial.Trial,
-    others: Sequence[Record],
-    laboratory: Laboratory,
-    clock: _Clock,
-    watcher: Watcher,
-) -> Record:
-    from autoctr.training import checkpoint
-
-    direction, metric = study.settings.direction, study.settings.metric
-    best_before = study.best()
-    every = rung_rows(len(laboratory.dataset.train))
-    known: list[float] = []
-    started = time.monotonic()
-    had_its_share = False
-
-    def on_rung(rung: Rung) -> bool:
-        nonlocal had_its_share
-        value = getattr(rung.scores, metric)
-        known.append(value)
-        so_far = max(known) if direction == "maximize" else min(known)
-        study.report(trial, rung.rows, so_far)
-        watcher.rung(record.number, rung, so_far, best_before)
-        # rows of earlier stages count, but one score of the network itself is no curve yet
-        if record.number > 0 and len(known) > 1 and is_weak(rung.rows, so_far, others, every, direction):
-            return False
-        # trial 0 is what the winner is measured against, and must not lose for want of time
-        had_its_share = record.number > 0 and time.monotonic() - started > clock.share
-        return not had_its_share
-
-    watcher.started(record.number, record.candidate)
-    kept: dict[str, Any] = {}
-    try:
-        outcome = laboratory.run(
-            record.candidate,
-            deadline=clock.deadline,
-            on_rung=on_rung,
-            on_stage=lambda stage: watcher.stage(record.number, stage),
-        )
-    except (Diverged, MemoryError, RuntimeError, ValueError) as error:
-        message = str(error).partition("\n")[0][:400] or type(error).__name__
-        kept["reason"] = "diverged" if isinstance(error, Diverged) else message
-        kept["seconds"] = time.monotonic() - started
-        ended = study.finish(trial, "FAIL", None, **kept)
-    else:
-        fitted = outcome.fitted
-        if had_its_share:
-            fitted.reason = "time"
-        checkpoint.save(study.weights_path(record.number), outcome.cohort.network, fitted.weights)
-        kept = {
-            "candidate": outcome.candidate.canonical(),
-            "valid": dataclasses.asdict(fitted.best),
-            "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
-            "closed": outcome.closed,
-            "multiply_adds": outcome.multiply_adds,
-            "kept": outcome.kept,
-            "overlap": outcome.overlap,
-            "reason": fitted.reason,
-            "seconds": time.monotonic() - started,
-            "speed": sum(rung.speed for rung in fitted.rungs) / len(fitted.rungs),
-        }
-        state = "PRUNED" if fitted.reason == "weak" else "COMPLETE"
-        ended = study.finish(trial, state, getattr(fitted.best, metric), **kept)
-        study.discard_weights()
-    return ended
-
-
-def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
-    """Whether a trial stops at a rung: worse than the median of the others' best scores at as many rows.
-
-    Asked at 2, 4, 8, ... passes only, and not before 2 others have got as far: a strong regulariser starts slowly, and
-    beside trial 0 alone it would stop too soon. Of an even number of others the weaker middle one counts.
-    """
-    passes = rows // every
-    if passes < 2 or passes & (passes - 1):
-        return False
-    reached = [
-        record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"
-    ]
-    scores = sorted(score for score in reached if score is not None)
-    if len(scores) < FEWEST_TO_COMPARE:
-        return False
-    middle = scores[(len(scores) - 1) // 2] if direction == "maximize" else scores[len(scores) // 2]
-    return value < middle if direction == "maximize" else value > middle
 
 
 def prove(study: Study, dataset: Dataset) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
+from autoctr.model.candidate import Candidate
 from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.space import Space
 
@@ -33,7 +34,8 @@ class Settings:
     """What a study was asked to do; stored with it.
 
     ``source`` are the arguments of :func:`autoctr.data.presets.load_dataset`, ``space`` is a name or a file.
-    ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound.
+    ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound. ``cohort`` is how many candidates
+    train together, None = as many as the device is best at.
     """
 
     source: dict[str, Any]
@@ -43,6 +45,7 @@ class Settings:
     device: str
     trials: int | None
     time_limit: float | None
+    cohort: int | None = 1
 
     @property
     def direction(self) -> Direction:
@@ -212,16 +215,17 @@ class Study:
         self.database.enqueue_trial(proposal.values, user_attrs={"candidate": candidate})
         return self._start()
 
-    def unfinished(self) -> optuna.trial.Trial | None:
-        """The trial that was running or waiting when the last run ended, under its own number; None without one."""
+    def unfinished(self) -> list[optuna.trial.Trial]:
+        """The trials that were running or waiting when the last run ended, under their own numbers."""
         import optuna
 
+        found = []
         for trial in self.database.get_trials(deepcopy=False):
             if trial.state == optuna.trial.TrialState.RUNNING:
-                return optuna.trial.Trial(self.database, trial._trial_id)
-            if trial.state == optuna.trial.TrialState.WAITING:
-                return self._start()
-        return None
+                found.append(optuna.trial.Trial(self.database, trial._trial_id))
+            elif trial.state == optuna.trial.TrialState.WAITING:
+                found.append(self._start())
+        return found
 
     def put_back(self, trial: optuna.trial.Trial) -> None:
         """Queue a running trial that found no time for its first score; the next run takes it up."""
@@ -232,26 +236,32 @@ class Study:
     def _start(self) -> optuna.trial.Trial:
         return self.database.ask()
 
-    def settle(self, trial: optuna.trial.Trial, space: Space) -> Record:
-        """Write the trial's values of the varied fields, which the queue holds, and return it as a record."""
-        queued = self.database.get_trials(deepcopy=False)[trial.number].system_attrs["fixed_params"]
-        for name in queued:
+    def settle(self, trial: optuna.trial.Trial, space: Space) -> Candidate:
+        """Write the trial's values of the varied fields, which the queue holds, and return what was proposed."""
+        queued = self.database.get_trials(deepcopy=False)[trial.number]
+        for name in queued.system_attrs["fixed_params"]:
             trial._suggest(name, space.vary[name].distribution())
-        return Record.of(self.database.get_trials(deepcopy=False)[trial.number])
+        return Candidate.from_dict(json.loads(queued.user_attrs["candidate"]))
 
     def report(self, trial: optuna.trial.Trial, rows: int, value: float) -> None:
         """Store a rung of a running trial; a trial that is run again overwrites its own."""
         self.database._storage.set_trial_intermediate_value(trial._trial_id, rows, value)
 
-    def finish(self, trial: optuna.trial.Trial, state: str, value: float | None, **kept: Any) -> Record:
-        """End a trial in one of Optuna's states with what is to be remembered of it."""
+    def keep(self, trial: optuna.trial.Trial, **facts: Any) -> None:
+        """Store what is to be remembered of a running trial."""
+        for name, fact in facts.items():
+            trial.set_user_attr(name, fact)
+
+    def tell(self, trial: optuna.trial.Trial, state: str, value: float | None) -> Record:
+        """End a trial in one of Optuna's states."""
         import optuna
 
-        for name, attribute in kept.items():
-            trial.set_user_attr(name, attribute)
-        told = optuna.trial.TrialState[state]
-        self.database.tell(trial, value if state == "COMPLETE" else None, state=told)
+        self.database.tell(trial, value, state=optuna.trial.TrialState[state])
         return Record.of(self.database.get_trials(deepcopy=False)[trial.number])
+
+    def state_path(self, number: int) -> Path:
+        """Where the state of a paused trial lies."""
+        return self.folder / "paused" / f"{number:05d}.safetensors"
 
     def weights_path(self, number: int) -> Path:
         """Where a trial's weights lie, if they were kept."""

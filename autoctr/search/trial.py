@@ -10,6 +10,7 @@ import copy
 import dataclasses
 import functools
 import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,10 +38,10 @@ from autoctr.training import checkpoint
 from autoctr.training.adapters import adapted, smallest_ranks, truncated
 from autoctr.training.cohort import Cohort, Member
 from autoctr.training.fit import Diverged, Fit, Fitted, OutOfTime, Rung, Splits, Standing, score_members
-from autoctr.training.joining import alone, joined
+from autoctr.training.joining import alone, joined, rows_read
 from autoctr.training.periods import rich_domains, visited_rows, with_snapshots
 from autoctr.training.rows import ResidentRows
-from autoctr.training.tickets import TICKET_FIELDS, Tickets, find_tickets, give_masks, train_rows
+from autoctr.training.tickets import TICKET_FIELDS, find_tickets, give_masks, train_rows
 
 SNAPSHOT_GENES = ("snapshots", "pooling", "warm_share", "embedding")
 WARM_FIELDS = ("warm_start", "warm_share", "batch", "order")
@@ -71,8 +72,9 @@ class Preparation:
     """A candidate on its way to its final fit, and what its stages have found.
 
     Attributes:
-        visited: training rows of the stages. start: the weights it goes on from; None = fresh ones.
+        visited: training rows of the stages. start: what it goes on from, tickets included; None = fresh weights.
         supernet: of which the network is still to be read.
+        kept, overlap: of the tickets, as in :class:`Outcome`.
         adapters: whether the shared network is trained, so that only the adapters are left (``frozen`` schedule).
         rungs: scores of the fit of the shared network.
         error: why a stage failed.
@@ -83,7 +85,8 @@ class Preparation:
     start: Member | None = None
     supernet: Cohort | None = None
     gap: Gap | None = None
-    tickets: Tickets | None = None
+    kept: tuple[float, ...] | None = None
+    overlap: float | None = None
     adapters: bool = False
     rungs: list[Rung] = dataclasses.field(default_factory=list)
     error: Exception | None = None
@@ -93,7 +96,21 @@ class Preparation:
         """In what candidates must agree to train in one cohort."""
         progress = 0.0 if self.start is None else self.start.cohort.progress
         genes = [getattr(self.candidate, name) for name in SHAPE_FIELDS]
-        return (*genes, progress, self.tickets is None, self.adapters)
+        return (*genes, rows_read(self.candidate), progress, self.kept is None, self.adapters)
+
+    def facts(self) -> dict[str, Any]:
+        """What has been found and is needed when the fit has begun, JSON-ready."""
+        gap = None if self.gap is None else dataclasses.asdict(self.gap)
+        facts = {name: getattr(self, name) for name in ("visited", "kept", "overlap", "adapters")}
+        return {"candidate": self.candidate.canonical(), "gap": gap, **facts}
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> Preparation:
+        """The inverse of :meth:`facts`."""
+        candidate = Candidate.from_dict(json.loads(facts["candidate"]))
+        gap = None if facts["gap"] is None else Gap(**facts["gap"])
+        kept = None if facts["kept"] is None else tuple(facts["kept"])
+        return cls(**{**facts, "candidate": candidate, "gap": gap, "kept": kept})
 
 
 def snapshot_seed(seed: int) -> int:
@@ -301,16 +318,17 @@ class Laboratory:
             start=[ready.start for ready in group],
             deadline=deadline,
         )
-        for ready, tickets in zip(group, found, strict=True):
-            ready.tickets, ready.start, ready.visited = tickets, tickets.start, ready.visited + tickets.rows
+        started = self._cohort([ready.candidate for ready in group], start=[tickets.start for tickets in found])
+        give_masks(started, [tickets.masks for tickets in found])
+        for ready, tickets, member in zip(group, found, started.members, strict=True):
+            ready.start, ready.visited = member, ready.visited + tickets.rows
+            ready.kept, ready.overlap = tickets.kept, tickets.overlap
 
     def begin(self, group: Sequence[Preparation]) -> Fit:
         """The final fit of candidates of one shape, at its start."""
         reader, first = self.reader(group[0].candidate), group[0]
         candidates = [self._fitted_first(ready) for ready in group]
         cohort = reader._cohort(candidates, start=[ready.start for ready in group], adapters_only=first.adapters)
-        if first.tickets is not None:
-            give_masks(cohort, [ready.tickets.masks for ready in group if ready.tickets is not None])
         rows = len(self.splits.train)
         standings = [
             Standing(math.ceil(ready.candidate.epochs * rows), ready.visited, list(ready.rungs)) for ready in group
@@ -358,7 +376,7 @@ class Laboratory:
         reader, candidate = self.reader(ready.candidate), ready.candidate
         cohort, best = alone(standing.kept, reader.dataset), standing.best
         if self._fitted_first(ready) != candidate:  # it ended before its adapters could train
-            cohort = reader._cohort([candidate], start=cohort, masks=cohort.masks, adapters_only=True)
+            cohort = reader._cohort([candidate], start=cohort, adapters_only=True)
         if candidate.truncate and adapted(cohort):
             on_stage("truncation")
             valid = reader.splits.valid
@@ -366,7 +384,6 @@ class Laboratory:
             candidate = cohort.network.candidates[0]
             best = score_members(cohort, valid, reader.dataset)[0]
         closed = {name: share[0].tolist() for name, share in cohort.closed(reader.splits.valid).items()}
-        tickets = ready.tickets
         return Outcome(
             candidate=candidate,
             cohort=cohort,
@@ -374,8 +391,8 @@ class Laboratory:
             gap=ready.gap,
             closed=closed or None,
             multiply_adds=reader._multiply_adds(candidate, closed) if closed else None,
-            kept=None if tickets is None else tickets.kept,
-            overlap=None if tickets is None else tickets.overlap,
+            kept=ready.kept,
+            overlap=ready.overlap,
         )
 
     def _multiply_adds(self, candidate: Candidate, closed: dict[str, list[float]]) -> dict[str, int | list[int]]:

@@ -20,14 +20,24 @@ from autoctr.training.cohort import Cohort, Weights
 
 def save(path: Path, network: Network, weights: Weights) -> None:
     """Write the only member of ``network`` to ``path``, whole or not at all."""
-    named = {f"dense.{name}": view[0] for name, view in network.layout.views(weights.flat).items()}
-    named |= {f"wiring.{name}": view[0] for name, view in network.architecture.views(weights.architecture).items()}
-    named |= {"embedding": weights.table[:, 0], "running": weights.running[0]}
-    if weights.masks is not None:
-        named["masks"] = weights.masks[0] > 0
     header = {"candidate": network.candidates[0].canonical(), "progress": repr(weights.progress)}
+    write(path, named(network, weights), header)
+
+
+def named(network: Network, weights: Weights) -> dict[str, Tensor]:
+    """The weights of the only member of ``network``, as :func:`restore` takes them."""
+    found = {f"dense.{name}": view[0] for name, view in network.layout.views(weights.flat).items()}
+    found |= {f"wiring.{name}": view[0] for name, view in network.architecture.views(weights.architecture).items()}
+    found |= {"embedding": weights.table[:, 0], "running": weights.running[0]}
+    if weights.masks is not None:
+        found["masks"] = weights.masks[0] > 0
+    return found
+
+
+def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
+    """A safetensors file, whole or not at all."""
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in named.items()}, temporary, metadata=header)
+        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
 def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Cohort:
@@ -66,14 +76,19 @@ def restore(
         ("wiring", network.architecture, cohort.architecture),
     ):
         for name, view in layout.views(flat).items():
-            _fill(view[0], tensors, f"{prefix}.{name}")
-    _fill(cohort.table[:, 0], tensors, "embedding")
-    _fill(cohort.running[0], tensors, "running")
+            fill(view[0], tensors, f"{prefix}.{name}")
+    fill(cohort.table[:, 0], tensors, "embedding")
+    fill(cohort.running[0], tensors, "running")
     cohort.ramped = round(progress * cohort.ramp)
     return cohort
 
 
-def _fill(target: Tensor, tensors: dict[str, Tensor], name: str) -> None:
+def fill(target: Tensor, tensors: dict[str, Tensor], name: str) -> None:
+    """Copy the tensor ``name`` to ``target``.
+
+    Raises:
+        KeyError: if there is none. ValueError: if it has another shape.
+    """
     if tensors[name].shape != target.shape:
         raise ValueError(f"{name} has the shape {list(tensors[name].shape)}, expected {list(target.shape)}")
     target.copy_(tensors[name])

@@ -89,9 +89,9 @@ class Cohort:
         tables: frozen vectors of each vector field.
         ramp: rows over which sparsity is ramped up.
         start: a trained cohort (of supernets), or for each of ``candidates`` a trained member or None, to start from
-            where names and shapes match; else weights are fresh.
+            where names and shapes match; else weights are fresh. Its tickets come along.
         table: embedding rows [V, K, E] to take over, instead of those of ``start`` or fresh ones.
-        masks: the members' tickets, [K, U, M] over the network's maskable weights; None = nothing is pruned.
+        masks: the members' tickets, [K, U, M] over the network's maskable weights; None = those of ``start``.
         fresh_norm: whether scales, shifts and running statistics of normalisations start fresh even so.
         adapters_only: train the adapters (LoRA) alone; everything else stays as it starts.
     """
@@ -157,10 +157,23 @@ class Cohort:
         self.wiring = DenseAdam(self.architecture, wiring_rates, torch.zeros_like(wiring_rates), torch.zeros(0))
         decays = tensor([candidate.averaging for candidate in candidates])
         self.average = Average(self.flat, self.table, decays) if bool((decays > 0).any()) else None
-        self.masks = None if masks is None else masks.to(device, dtype)
+        self.masks = self._inherited(starts) if masks is None else masks.to(device, dtype)
         self.adapters_only = adapters_only
         self._movable: dict[tuple[bool, ...], Tensor] = {}
         self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
+
+    def _inherited(self, starts: Sequence[Member | None]) -> Tensor | None:
+        """The tickets of ``starts`` [K, U, M]; where a member has none, or has weights that they had not, all ones."""
+        network = self.network
+        masks: Tensor | None = None
+        for k, member in enumerate(starts):
+            if member is None or member.cohort.masks is None:
+                continue
+            if masks is None:
+                shape = (network.members, network.units, network.maskable.size)
+                masks = torch.ones(shape, dtype=network.dtype, device=network.device)
+            transfer(member.cohort.network.maskable, member.cohort.masks[member.index], network.maskable, masks[k])
+        return masks
 
     @classmethod
     def on(cls, dataset: Dataset, candidates: Sequence[Candidate], **options: Any) -> Cohort:

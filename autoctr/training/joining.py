@@ -7,14 +7,33 @@ weights, optimiser state and averages, is found by the names of its weights and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
+from autoctr.model.candidate import Candidate
+from autoctr.model.network import SHAPE_FIELDS
 from autoctr.model.parameters import Layout, transfer
 from autoctr.training.cohort import Cohort, Member, frozen_tables
 from autoctr.training.fit import Kept
+
+PROGRESS = ("steps", "rows", "wiring_steps", "ramped", "ramp")
+
+
+def rows_read(candidate: Candidate) -> float | None:
+    """Which rows a candidate's snapshots were trained on, as far as its shape does not tell."""
+    return candidate.warm_share if candidate.snapshots else None
+
+
+def place(cohort: Cohort) -> dict[str, Any]:
+    """Where a cohort is on its way; its members can be joined with those of cohorts in the same place."""
+    first = cohort.network.candidates[0]
+    shape = {name: getattr(first, name) for name in SHAPE_FIELDS}
+    progress = {name: getattr(cohort, name) for name in PROGRESS}
+    stage = {"adapters_only": cohort.adapters_only, "tickets": cohort.masks is not None}
+    return {**shape, "rows_read": rows_read(first), **progress, **stage, "relaxed": cohort.network.relaxed}
 
 
 def joined(members: Sequence[Member], dataset: Dataset) -> Cohort:
@@ -24,13 +43,11 @@ def joined(members: Sequence[Member], dataset: Dataset) -> Cohort:
         ValueError: if they are not of one shape, or not at the same step of the same stage.
     """
     first = members[0].cohort
-    shared = ("steps", "rows", "wiring_steps", "ramped", "ramp", "adapters_only")
-    for name in shared:
-        values = {getattr(member.cohort, name) for member in members}
+    places = [place(member.cohort) for member in members]
+    for name in places[0]:
+        values = {where[name] for where in places}
         if len(values) > 1:
             raise ValueError(f"members of a cohort must agree in {name}, not {sorted(values)}")
-    if len({member.cohort.masks is None for member in members}) > 1:
-        raise ValueError("a cohort has tickets or none; some members have, others have not")
     network = first.network
     cohort = Cohort(
         dataset.statistics,
@@ -42,7 +59,7 @@ def joined(members: Sequence[Member], dataset: Dataset) -> Cohort:
         table=_stacked([member.cohort.table[:, member.index] for member in members]),
         adapters_only=first.adapters_only,
     )
-    for name in shared:
+    for name in PROGRESS:
         setattr(cohort, name, getattr(first, name))
     cohort.sparse.first = _stacked([member.cohort.sparse.first[:, member.index] for member in members])
     cohort.sparse.second = _stacked([member.cohort.sparse.second[:, member.index] for member in members])

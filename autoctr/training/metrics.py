@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,6 +107,11 @@ class Scores:
         if value is None or math.isnan(value):
             return -math.inf
         return -float(value) if metric == "logloss" else float(value)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Scores:
+        """The inverse of ``dataclasses.asdict``."""
+        return cls(**{**value, "domains": {name: DomainScore(**own) for name, own in value["domains"].items()}})
 
 
 def score(scores: Tensor, labels: Tensor, domain: Tensor, names: Sequence[str], user: Tensor | None) -> Scores:

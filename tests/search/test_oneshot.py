@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -270,21 +271,21 @@ def test_no_time_no_network(laboratory: Laboratory) -> None:
 def test_a_study_outlives_diverging_and_failing_trials(
     tmp_path: Path, space_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = Laboratory.run
+    inner = Laboratory.finish
     fails = {1: Diverged(), 3: MemoryError()}
     counted = iter(range(99))
 
-    def run(self: Laboratory, candidate: Candidate, **options: object) -> Outcome:
+    def finish(self: Laboratory, *arguments: Any, **options: Any) -> Outcome:
         number = next(counted)
         if number in fails:
             raise fails[number]
-        return inner(self, candidate, **options)  # type: ignore[arg-type]
+        return inner(self, *arguments, **options)
 
-    monkeypatch.setattr(Laboratory, "run", run)
+    monkeypatch.setattr(Laboratory, "finish", finish)
     study = search_small(tmp_path, space_file, trials=5)
     states = [(record.state, record.reason) for record in study.records()]
     assert states[1] == ("FAIL", "diverged")
-    assert states[3] == ("FAIL", "MemoryError")
+    assert states[3] == ("FAIL", "out of memory: MemoryError")
     assert [state for state, _ in states].count("FAIL") == 2
     assert study.database.user_attrs["proof"]
 
@@ -292,10 +293,10 @@ def test_a_study_outlives_diverging_and_failing_trials(
 def test_three_failures_in_a_row_stop_the_study(
     tmp_path: Path, space_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: object, **__: object) -> Outcome:
+    def begin(*_: object) -> Fit:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr(Laboratory, "run", run)
+    monkeypatch.setattr(Laboratory, "begin", begin)
     study = search_small(tmp_path, space_file, trials=9)
     assert [(record.state, record.reason) for record in study.records()] == [("FAIL", "first line")] * 3
     assert study.best() is None

@@ -18,7 +18,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.search import proposal as proposal_module
 from autoctr.search.proposal import Proposal, methods_on, plain, propose, startup_trials
 from autoctr.search.record import Direction, Record, winner_of
-from autoctr.search.run import is_weak
+from autoctr.search.rungs import is_weak
 from autoctr.search.seeds import derive
 from autoctr.search.space import Space, load_space
 from autoctr.search.study import Study

@@ -21,7 +21,7 @@ from small_study import (
 )
 
 from autoctr.errors import UserError
-from autoctr.search import run
+from autoctr.search import clock, run
 from autoctr.search.run import load_study, resume, summary
 from autoctr.search.study import Study
 from search.conftest import make_small
@@ -186,7 +186,7 @@ def test_time_limit_is_kept_and_leaves_room_for_the_proof(space_file: Path, tmp_
 def test_a_trial_but_0_that_had_its_share_of_the_time_keeps_its_first_score(
     space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "TRIAL_SHARE", 0.0)
+    monkeypatch.setattr(clock, "TRIAL_SHARE", 0.0)
     study = search_small(tmp_path, space_file, trials=3, time_limit=100.0)
     plain, *others = [(record.state, record.reason, len(record.rungs)) for record in study.records()]
     assert others == [("COMPLETE", "time", 1)] * 2

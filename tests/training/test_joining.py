@@ -151,7 +151,7 @@ def test_only_members_of_one_shape_and_step_join(dataset: Dataset) -> None:
     train(second, rows, 3, False)
     tickets = masked(dataset, members, [1])
     train(tickets, rows, 3, False)
-    with pytest.raises(ValueError, match="tickets or none"):
+    with pytest.raises(ValueError, match="agree in tickets"):
         joined([first.members[0], tickets.members[0]], dataset)
     wider = cohort_of(dataset, [members[1].replace(width=4)], torch.float64)
     train(wider, rows, 3, False)

@@ -1,0 +1,39 @@
+"""The wall time of a study over all its runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+TRIAL_SHARE = 0.2
+
+
+@dataclasses.dataclass
+class Clock:
+    """Wall time spent over all runs of a study, in seconds, and the moment at which trials must stop."""
+
+    before: float
+    limit: float | None
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of all runs."""
+        return self.before + time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds for trials: a twentieth of the limit, 15 s at most, is set aside for the end."""
+        if self.limit is None:
+            return float("inf")
+        return self.limit - min(0.05 * self.limit, 15.0) - self.spent
+
+    @property
+    def deadline(self) -> float:
+        """The moment, of ``time.monotonic()``, at which every trial must stop."""
+        return time.monotonic() + self.left
+
+    @property
+    def share(self) -> float:
+        """Seconds after which a trial other than 0 makes room for others, once it has a score."""
+        return float("inf") if self.limit is None else TRIAL_SHARE * self.limit

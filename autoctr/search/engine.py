@@ -1,0 +1,488 @@
+"""The outer loop of a study: propose, train together, pause the weak and bring them back, tell."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from autoctr.errors import UserError
+from autoctr.model.candidate import Candidate
+from autoctr.model.network import SHAPE_FIELDS
+from autoctr.search.clock import Clock
+from autoctr.search.cohort_size import measured_size
+from autoctr.search.events import Watcher
+from autoctr.search.lead import Judge
+from autoctr.search.proposal import propose
+from autoctr.search.record import Record
+from autoctr.search.rungs import is_weak
+from autoctr.search.space import Space
+from autoctr.search.study import Study
+from autoctr.search.trial import Laboratory, Outcome, Preparation
+from autoctr.training import checkpoint, state
+from autoctr.training.cohort import Member
+from autoctr.training.fit import Diverged, Fit, OutOfTime, Standing, rung_rows
+from autoctr.training.joining import joined, place
+
+if TYPE_CHECKING:
+    import optuna
+
+MOST_FAILURES = 3
+MOST_PAUSED = 16
+TRAINING_ERRORS = (MemoryError, RuntimeError, ValueError)
+
+
+@dataclasses.dataclass
+class Entrant:
+    """A trial under way.
+
+    Attributes:
+        ready: what its stages have found, once they are done.
+        told: scores that the study knows. seconds: its share of the time of the cohorts that it was in.
+    """
+
+    trial: optuna.trial.Trial
+    number: int
+    candidate: Candidate
+    ready: Preparation | None = None
+    told: int = 0
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Paused:
+    """A trial that was weak at a rung: where it stands, and the file that it goes on from."""
+
+    trial: optuna.trial.Trial
+    number: int
+    path: Path
+    place: str
+    rows: int
+    value: float
+
+
+class Engine:
+    """Runs a study until its totals are spent.
+
+    Trials of one shape train as a cohort. At a rung its weak members pause and its other members go on, closed up; a
+    paused trial that is no longer weak beside those that came after it is brought back.
+    """
+
+    def __init__(self, study: Study, space: Space, laboratory: Laboratory, clock: Clock, watcher: Watcher) -> None:
+        self.study, self.space, self.laboratory, self.clock, self.watcher = study, space, laboratory, clock, watcher
+        self.settings = study.settings
+        self.direction, self.metric = self.settings.direction, self.settings.metric
+        self.every = rung_rows(len(laboratory.dataset.train))
+        self.judge = Judge(study, laboratory)
+        self.size = self._cohort_size()
+        self.unprepared: list[list[Entrant]] = []
+        self.prepared: list[list[Entrant]] = []
+        self.running: list[Entrant] = []
+        self.fit: Fit | None = None
+        self.paused: dict[int, Paused] = {}
+        self.failures, self.out_of_time = 0, False
+
+    def _cohort_size(self) -> int:
+        """The wanted size of a cohort; measured where the user leaves it open, and then kept with the study."""
+        if self.settings.cohort is not None:
+            return self.settings.cohort
+        size = self.study.database.user_attrs.get("cohort")
+        if size is None:
+            size = measured_size(self.laboratory, self.space.base())
+            self.study.database.set_user_attr("cohort", size)
+        return int(size)
+
+    def run(self) -> None:
+        """Train until the totals are spent, or too many trials in a row have failed."""
+        self._take_up()
+        self.watcher.opened(self.study.name, self.metric, self._remaining)
+        while self._has_work():
+            self._advance()
+            self.study.database.set_user_attr("spent", self.clock.spent)
+        if self.failures >= MOST_FAILURES:
+            self.watcher.note(
+                f"stopped after {self.failures} failed trials in a row; see: autoctr show {self.study.name}"
+            )
+        for number in sorted(self.paused):
+            self._give_up(self.paused.pop(number))
+        self.judge.settle()
+
+    def _remaining(self) -> str:
+        """What is left of the totals, in words."""
+        parts = []
+        if self.settings.trials is not None:
+            done = sum(record.state not in ("RUNNING", "WAITING") for record in self._records())
+            parts.append(f"{done} of {self.settings.trials} trials done")
+        if self.settings.time_limit is not None:
+            parts.append(f"{max(self.clock.left, 0) / 60:.1f} min left")
+        return ", ".join(parts)
+
+    def _records(self) -> list[Record]:
+        """All trials; the paused ones as pruned, which they are unless they come back."""
+        found = self.study.records()
+        return [dataclasses.replace(r, state="PRUNED") if r.number in self.paused else r for r in found]
+
+    def _take_up(self) -> None:
+        """What the last run left: paused trials, and others that start again under their own numbers."""
+        again = []
+        for trial in self.study.unfinished():
+            path = self.study.state_path(trial.number)
+            with contextlib.suppress(UserError):  # without a whole state it starts again
+                facts = state.read_facts(path)
+                self.paused[trial.number] = Paused(
+                    trial, trial.number, path, facts["place"], facts["rows"], facts["value"]
+                )
+                continue
+            path.unlink(missing_ok=True)
+            again.append(trial)
+        entrants = [self._entrant(trial) for trial in again]
+        for start in range(0, len(entrants), self.size):
+            self.unprepared.append(entrants[start : start + self.size])
+
+    def _entrant(self, trial: optuna.trial.Trial) -> Entrant:
+        return Entrant(trial, trial.number, self.study.settle(trial, self.space))
+
+    def _has_work(self) -> bool:
+        """Whether a cohort is training, after one has begun where none was."""
+        while not self.running and self.failures < MOST_FAILURES and not self.out_of_time:
+            if self.prepared:
+                self._begin(self.prepared.pop(0))
+            elif self.unprepared:
+                self._prepare(self.unprepared.pop(0))
+            elif self._has_time() and (back := self._no_longer_weak()):
+                self._bring_back(back)
+            elif proposed := self._propose():
+                self.unprepared.append(proposed)
+            else:
+                return False
+        return bool(self.running)
+
+    def _has_time(self) -> bool:
+        """Whether there is time for a score."""
+        speeds = [record.speed for record in self.study.records() if record.speed]
+        return self.clock.left > (self.every / max(speeds) if speeds else 0.0)
+
+    def _propose(self) -> list[Entrant]:
+        """New trials for a cohort, as far as the totals allow; from the third of a study on, they share a shape."""
+        found: list[Entrant] = []
+        shape: dict[str, Any] | None = None
+        while len(found) < self.size and self._has_time():
+            records = self._records()
+            if self.settings.trials is not None and len(records) >= self.settings.trials:
+                break
+            proposal = propose(
+                self.space,
+                records,
+                number=len(records),
+                seed=self.settings.seed,
+                direction=self.direction,
+                expected=self._expected(records),
+                shape=shape,
+            )
+            if len(records) >= 2 and shape is None:
+                shape = {name: proposal.values[name] for name in self.space.vary if name in SHAPE_FIELDS}
+            found.append(self._entrant(self.study.begin(proposal)))
+        return found
+
+    def _expected(self, records: Sequence[Record]) -> int:
+        """How many trials the study will have in the end."""
+        bounds = [] if self.settings.trials is None else [self.settings.trials]
+        if self.settings.time_limit is not None:
+            seconds = [record.seconds for record in records if record.seconds]
+            typical = sum(seconds) / len(seconds) if seconds else self.settings.time_limit
+            bounds.append(len(records) + int(self.clock.left / max(typical, 1e-3)))
+        return min(bounds)
+
+    @contextlib.contextmanager
+    def _timed(self, entrants: Sequence[Entrant]) -> Iterator[None]:
+        """Each entrant's share of the time inside."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            for entrant in entrants:
+                entrant.seconds += (time.monotonic() - started) / len(entrants)
+
+    def _prepare(self, group: list[Entrant]) -> None:
+        """All stages before the final fit, and cohorts of what has the same shape after them."""
+        for entrant in group:
+            self.watcher.started(entrant.number, entrant.candidate)
+        first = group[0].number
+        try:
+            with self._timed(group):
+                found = self.laboratory.prepare(
+                    [entrant.candidate for entrant in group],
+                    deadline=self.clock.deadline,
+                    on_stage=lambda stage: self.watcher.stage(first, stage),
+                )
+        except OutOfTime:
+            self._put_back(group)
+            return
+        shapes: dict[tuple[object, ...], list[Entrant]] = {}
+        for entrant, ready in zip(group, found, strict=True):
+            if ready.error is not None:
+                self._fail(entrant, ready.error)
+                continue
+            entrant.ready = ready
+            shapes.setdefault(ready.shape, []).append(entrant)
+        self.prepared += shapes.values()
+
+    def _put_back(self, group: Sequence[Entrant]) -> None:
+        """Time is over: these trials have no score, and the next run takes them up; so it does all that waits."""
+        waiting = [*group, *(entrant for other in [*self.prepared, *self.unprepared] for entrant in other)]
+        self.prepared, self.unprepared, self.out_of_time = [], [], True
+        for entrant in waiting:
+            self.study.put_back(entrant.trial)
+
+    def _begin(self, group: list[Entrant]) -> None:
+        for entrant in group:
+            self.watcher.stage(entrant.number, "fit")
+        ready = [_prepared(entrant) for entrant in group]
+        for entrant in group:
+            entrant.told = len(_prepared(entrant).rungs)
+        try:
+            with self._timed(group):
+                self.fit = self.laboratory.begin(ready)
+        except TRAINING_ERRORS as error:
+            self._split(group, error)
+            return
+        self.running = group
+        for entrant, own in zip(group, ready, strict=True):
+            entrant.ready = dataclasses.replace(own, start=None)  # the cohort has its weights now
+
+    def _split(self, group: list[Entrant], error: Exception) -> None:
+        """A cohort has failed, for want of memory say: each half starts again; a trial that fails alone has failed."""
+        self.running, self.fit = [], None
+        if len(group) == 1:
+            self._fail(group[0], error)
+            return
+        if out_of_memory(error) and self.size > len(group) // 2:
+            self.size = len(group) // 2
+            self.watcher.note(f"{len(group)} trials do not fit into memory together; cohorts are now of {self.size}")
+        half = len(group) // 2
+        for entrant in group:
+            entrant.ready = None
+        self.unprepared[:0] = [group[:half], group[half:]]
+
+    def _advance(self) -> None:
+        """Train to the next score, and let go who has ended or is weak."""
+        fit, group = self.fit, self.running
+        assert fit is not None
+        try:
+            with self._timed(group):
+                in_time = fit.advance(self.clock.deadline)
+        except TRAINING_ERRORS as error:
+            self._split(group, error)
+            return
+        pairs = list(zip(group, fit.standings, strict=True))
+        scored = [entrant for entrant, standing in pairs if self._report(entrant, standing)]
+        for entrant, standing in pairs:
+            if not in_time and not standing.ended:
+                standing.reason = "time"
+            elif entrant in scored and not standing.ended and entrant.number > 0:
+                standing.reason = self._verdict(entrant, standing)
+        staying = [(index, *pair) for index, pair in enumerate(pairs) if not pair[1].ended]
+        for index, (entrant, standing) in enumerate(pairs):
+            if standing.reason == "weak":
+                self._pause(entrant, standing, Member(fit.cohort, index))
+        self._close_up([(Member(fit.cohort, index), entrant, standing) for index, entrant, standing in staying])
+        following: dict[tuple[object, ...], list[Entrant]] = {}
+        for entrant, standing in pairs:
+            if not standing.ended or standing.reason == "weak":
+                continue
+            entrant.ready = self.laboratory.following(_prepared(entrant), standing) or entrant.ready
+            ready = _prepared(entrant)
+            if ready.start is not None:
+                following.setdefault(ready.shape, []).append(entrant)
+            else:
+                self._finish(entrant, standing)
+        self.prepared[:0] = following.values()
+
+    def _report(self, entrant: Entrant, standing: Standing) -> bool:
+        """Tell the study the scores that it does not know; whether there were any."""
+        fresh = range(entrant.told, len(standing.rungs))
+        for index in fresh:
+            value = self._best(standing, index + 1)
+            self.study.report(entrant.trial, standing.rungs[index].rows, value)
+            self.watcher.rung(entrant.number, standing.rungs[index], value, self.study.best())
+        entrant.told = len(standing.rungs)
+        return bool(fresh)
+
+    def _best(self, standing: Standing, count: int) -> float:
+        """The best of the first ``count`` scores."""
+        values = [getattr(rung.scores, self.metric) for rung in standing.rungs[:count]]
+        return float(max(values) if self.direction == "maximize" else min(values))
+
+    def _verdict(self, entrant: Entrant, standing: Standing) -> str:
+        """Why a member that could go on does not: ``weak``, ``time`` or nothing.
+
+        Rows of earlier stages count, but one score of the network itself is no curve yet. Trial 0 is never asked: it
+        is what the winner is measured against, and must not lose for want of time.
+        """
+        others = [record for record in self._records() if record.number != entrant.number]
+        rows, value = standing.rungs[-1].rows, self._best(standing, len(standing.rungs))
+        if len(standing.rungs) > 1 and is_weak(rows, value, others, self.every, self.direction):
+            return "weak"
+        return "time" if entrant.seconds > self.clock.share else ""
+
+    def _close_up(self, staying: list[tuple[Member, Entrant, Standing]]) -> None:
+        """Go on with those who stay and with paused trials that are no longer weak and stand at the same place."""
+        fit = self.fit
+        assert fit is not None
+        if not staying:
+            self.running, self.fit = [], None
+            return
+        here = json.dumps(place(fit.cohort))
+        free = self.size - len(staying)
+        back = self._no_longer_weak(here)[:free] if free > 0 and self._has_time() else []
+        if len(staying) == len(self.running) and not back:
+            return
+        self._go_on([*staying, *filter(None, map(self._load, back))])
+
+    def _go_on(self, members: Sequence[tuple[Member, Entrant, Standing]]) -> None:
+        dataset = self.laboratory.reader(members[0][0].candidate).dataset
+        self.fit = self.laboratory.go_on(
+            joined([member for member, _, _ in members], dataset), [standing for _, _, standing in members]
+        )
+        self.running = [entrant for _, entrant, _ in members]
+
+    def _pause(self, entrant: Entrant, standing: Standing, member: Member) -> None:
+        """Put a member's whole state aside; beyond a number of paused trials the weakest is given up."""
+        ready, rows = _prepared(entrant), standing.rungs[-1].rows
+        value = self._best(standing, len(standing.rungs))
+        self.study.keep(
+            entrant.trial,
+            found=ready.candidate.canonical(),
+            valid=None if standing.best is None else dataclasses.asdict(standing.best),
+            **{name: fact for name, fact in ready.facts().items() if name in ("gap", "kept", "overlap")},
+            reason="weak",
+            seconds=entrant.seconds,
+            speed=_speed(standing),
+        )
+        dataset = self.laboratory.reader(ready.candidate).dataset
+        where = json.dumps(place(member.cohort))
+        facts = {"place": where, "rows": rows, "value": value, "seconds": entrant.seconds, "ready": ready.facts()}
+        path = self.study.state_path(entrant.number)
+        alone = dataclasses.replace(standing, reason="")
+        state.save(path, joined([member], dataset), alone, dataset, facts)
+        self.paused[entrant.number] = Paused(entrant.trial, entrant.number, path, where, rows, value)
+        self.watcher.paused(next(record for record in self._records() if record.number == entrant.number))
+        if len(self.paused) > MOST_PAUSED:
+            sign = 1 if self.direction == "maximize" else -1
+            worst = min(self.paused.values(), key=lambda paused: (sign * paused.value, -paused.number))
+            self._give_up(self.paused.pop(worst.number))
+
+    def _no_longer_weak(self, where: str | None = None) -> list[Paused]:
+        """Paused trials of one place that have become better than the median, the best first; a cohort of them.
+
+        Args:
+            where: the place; None = that of the best.
+        """
+        records = self._records() if self.paused else []
+        sign = 1 if self.direction == "maximize" else -1
+        found = []
+        for paused in sorted(self.paused.values(), key=lambda paused: (-sign * paused.value, paused.number)):
+            others = [record for record in records if record.number != paused.number]
+            if not is_weak(paused.rows, paused.value, others, self.every, self.direction):
+                found.append(paused)
+        where = found[0].place if found and where is None else where
+        return [paused for paused in found if paused.place == where][: self.size]
+
+    def _load(self, paused: Paused) -> tuple[Member, Entrant, Standing] | None:
+        """A paused trial, to go on; None if its state is damaged, and then it starts again."""
+        del self.paused[paused.number]
+        record = next(record for record in self.study.records() if record.number == paused.number)
+        entrant = self._entrant(paused.trial)
+        try:
+            dataset = self.laboratory.reader(record.candidate).dataset
+            cohort, standing, facts = state.load(paused.path, dataset, self.laboratory.device)
+        except UserError as error:
+            self.watcher.note(f"trial {paused.number} starts again: {error}")
+            paused.path.unlink(missing_ok=True)
+            self.unprepared.append([entrant])
+            return None
+        entrant.ready, entrant.seconds = Preparation.of(facts["ready"]), facts["seconds"]
+        entrant.told = len(standing.rungs)
+        self.watcher.stage(paused.number, "goes on")
+        return Member(cohort, 0), entrant, standing
+
+    def _bring_back(self, group: Sequence[Paused]) -> None:
+        members = [found for found in map(self._load, group) if found is not None]
+        if members:
+            self._go_on(members)
+
+    def _give_up(self, paused: Paused) -> None:
+        """End a paused trial."""
+        self.study.tell(paused.trial, "PRUNED", None)
+        paused.path.unlink(missing_ok=True)
+
+    def _finish(self, entrant: Entrant, standing: Standing) -> None:
+        """Store what a trial that has ended leaves."""
+        try:
+            with self._timed([entrant]):
+                outcome = self.laboratory.finish(
+                    _prepared(entrant), standing, on_stage=lambda stage: self.watcher.stage(entrant.number, stage)
+                )
+        except OutOfTime:
+            self._put_back([entrant])
+            return
+        except (Diverged, *TRAINING_ERRORS) as error:
+            self._fail(entrant, error)
+            return
+        checkpoint.save(self.study.weights_path(entrant.number), outcome.cohort.network, outcome.fitted.weights)
+        self.study.keep(entrant.trial, **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing))
+        ended = self.study.tell(entrant.trial, "COMPLETE", getattr(outcome.fitted.best, self.metric))
+        self.study.state_path(entrant.number).unlink(missing_ok=True)
+        self.study.discard_weights()
+        self.failures = 0
+        self.judge.settle()
+        self.watcher.finished(ended, self.study.best())
+
+    def _fail(self, entrant: Entrant, error: Exception) -> None:
+        """Store why a trial failed; of one that does not fit into memory, the sampler learns it."""
+        message = str(error).partition("\n")[0][:400] or type(error).__name__
+        reason = "diverged" if isinstance(error, Diverged) else message
+        if out_of_memory(error):
+            entrant.trial.set_constraint("memory", 1.0)
+            reason = f"out of memory: {reason}"
+        else:
+            self.failures += 1
+        self.study.keep(entrant.trial, reason=reason, seconds=entrant.seconds)
+        ended = self.study.tell(entrant.trial, "FAIL", None)
+        self.study.state_path(entrant.number).unlink(missing_ok=True)
+        self.watcher.finished(ended, self.study.best())
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of training is for want of memory, on a GPU or on the host."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _prepared(entrant: Entrant) -> Preparation:
+    assert entrant.ready is not None
+    return entrant.ready
+
+
+def _speed(standing: Standing) -> float | None:
+    """Mean training rows per second."""
+    return sum(rung.speed for rung in standing.rungs) / len(standing.rungs) if standing.rungs else None
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    """What a study remembers of a trained candidate."""
+    return {
+        "found": outcome.candidate.canonical(),
+        "valid": dataclasses.asdict(outcome.fitted.best),
+        "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
+        "closed": outcome.closed,
+        "multiply_adds": outcome.multiply_adds,
+        "kept": outcome.kept,
+        "overlap": outcome.overlap,
+        "reason": outcome.fitted.reason,
+    }

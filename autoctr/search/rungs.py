@@ -1,0 +1,32 @@
+"""Which trials are weak beside the others at the same number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autoctr.search.record import Direction, Record
+
+FEWEST_TO_COMPARE = 2
+
+
+def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direction: Direction) -> bool:
+    """Whether a trial pauses at a rung: worse than the median of the others' best scores at as many rows.
+
+    Asked at 2, 4, 8, ... passes only, and not before 2 others have got as far: a strong regulariser starts slowly, and
+    beside trial 0 alone it would stop too soon. Of an even number of others the weaker middle one counts. As others
+    come, a trial that was weak may no longer be.
+
+    Args:
+        rows: that the trial has visited. value: its best score so far. every: rows between two rungs.
+    """
+    passes = rows // every
+    if passes < 2 or passes & (passes - 1):
+        return False
+    reached = [
+        record.best_until(rows, direction) for record in others if record.rows >= rows or record.state == "COMPLETE"
+    ]
+    scores = sorted(score for score in reached if score is not None)
+    if len(scores) < FEWEST_TO_COMPARE:
+        return False
+    middle = scores[(len(scores) - 1) // 2] if direction == "maximize" else scores[len(scores) // 2]
+    return value < middle if direction == "maximize" else value > middle
