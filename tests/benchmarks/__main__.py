@@ -1,0 +1,47 @@
+"""Benchmarks, each a ratio from one run: ``python tests/benchmarks NAME ...`` (``--help`` lists them).
+
+They are not tests and CI does not run them. Give the machine nothing else to do meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from cohorts import cohorts
+from encoding import encoding
+from fitting import fitting
+from supernets import discrete, supernet
+from vocabularies import vocabularies
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "fit": fitting,
+    "supernet": supernet,
+    "discrete": discrete,
+    "vocabulary": vocabularies,
+    "cohort": cohorts,
+    "encoding": encoding,
+}
+
+
+def main() -> None:
+    """Run the benchmarks that were asked for."""
+    parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding)")
+    parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (supernet, discrete, vocabulary, cohort)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    where = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.processor()
+    print(f"{where or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
+    for name in arguments.names:
+        BENCHMARKS[name](arguments)
+
+
+if __name__ == "__main__":
+    main()
