@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
@@ -142,8 +143,7 @@ class Candidate:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; legal is {low:g} to {high:g}")
-        hints = get_type_hints(type(self))
-        for name, hint in hints.items():
+        for name, hint in _hints().items():
             if hint is int and not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; legal is a whole number")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
@@ -281,10 +281,16 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """The types of a candidate's fields; finding them out costs more than all checks of a candidate."""
+    return get_type_hints(Candidate)
+
+
 def field_kinds() -> dict[str, tuple[type, tuple[str, ...]]]:
     """Fields a search space may vary: name -> (type, legal words of a choice or an empty tuple)."""
     kinds: dict[str, tuple[type, tuple[str, ...]]] = {}
-    for name, hint in get_type_hints(Candidate).items():
+    for name, hint in _hints().items():
         if get_origin(hint) is Literal:
             kinds[name] = (str, get_args(hint))
         elif hint in (int, float, bool):

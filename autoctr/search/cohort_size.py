@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
 from autoctr.search.trial import Laboratory
 from autoctr.training.cohort import Cohort
@@ -20,13 +21,14 @@ WARM_STEPS, TIMED_STEPS = 5, 20
 def measured_size(laboratory: Laboratory, candidate: Candidate) -> int:
     """The size of a cohort from which twice as many members no longer train at least 1.15 times faster together.
 
-    Measured with copies of ``candidate`` on an accelerator. A cohort may take two fifths of its memory, which leaves
-    room for the best weights of every member. On a CPU the answer is 1: there a cohort does no less work per member
-    than a candidate alone, and its larger tensors leave the caches.
+    Measured on an accelerator with copies of ``candidate``'s plain network, the one that trains longest. A cohort may
+    take two fifths of the memory, which leaves room for best weights and for closing up. On a CPU the answer is 1:
+    there a cohort does no less work per member than a candidate alone, and its larger tensors leave the caches.
     """
     if laboratory.device.type == "cpu":
         return 1
-    return largest_worthwhile(lambda size: _rate(laboratory, candidate, size))
+    plain = candidate.replace(architecture="parallel", wiring=FIXED["parallel"](candidate.blocks), snapshots=0)
+    return largest_worthwhile(lambda size: _rate(laboratory, plain, size))
 
 
 def largest_worthwhile(rate: Callable[[int], float]) -> int:
@@ -34,7 +36,7 @@ def largest_worthwhile(rate: Callable[[int], float]) -> int:
     size, before = 1, rate(1)
     while size < LARGEST:
         now = rate(2 * size)
-        if now < LEAST_GAIN * before:
+        if now <= LEAST_GAIN * before:
             break
         size, before = 2 * size, now
     return size

@@ -45,6 +45,7 @@ class Entrant:
     Attributes:
         ready: what its stages have found, once they are done.
         told: scores that the study knows. seconds: its share of the time of the cohorts that it was in.
+        paused: where it stood when it was paused, if it was.
     """
 
     trial: optuna.trial.Trial
@@ -53,6 +54,7 @@ class Entrant:
     ready: Preparation | None = None
     told: int = 0
     seconds: float = 0.0
+    paused: Paused | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Engine:
         self.study, self.space, self.laboratory, self.clock, self.watcher = study, space, laboratory, clock, watcher
         self.settings = study.settings
         self.direction, self.metric = self.settings.direction, self.settings.metric
+        self.sign = 1 if self.direction == "maximize" else -1
         self.every = rung_rows(len(laboratory.dataset.train))
         self.judge = Judge(study, laboratory)
         self.size = self._cohort_size()
@@ -85,14 +88,13 @@ class Engine:
         self.prepared: list[list[Entrant]] = []
         self.running: list[Entrant] = []
         self.fit: Fit | None = None
+        self.ending: list[tuple[Entrant, Standing]] = []
         self.paused: dict[int, Paused] = {}
         self.failures, self.out_of_time = 0, False
 
     def _cohort_size(self) -> int:
-        """The wanted size of a cohort; measured where the user leaves it open, and then kept with the study."""
-        if self.settings.cohort is not None:
-            return self.settings.cohort
-        size = self.study.database.user_attrs.get("cohort")
+        """What fitted into memory before; else what the user wants; else what is measured, and kept with the study."""
+        size = self.study.database.user_attrs.get("cohort", self.settings.cohort)
         if size is None:
             size = measured_size(self.laboratory, self.space.base())
             self.study.database.set_user_attr("cohort", size)
@@ -104,14 +106,16 @@ class Engine:
         self.watcher.opened(self.study.name, self.metric, self._remaining)
         while self._has_work():
             self._advance()
-            self.study.database.set_user_attr("spent", self.clock.spent)
+            self._store_time()
         if self.failures >= MOST_FAILURES:
-            self.watcher.note(
-                f"stopped after {self.failures} failed trials in a row; see: autoctr show {self.study.name}"
-            )
+            failed = f"{self.failures} failed trials in a row"
+            self.watcher.note(f"stopped after {failed}; see: autoctr show {self.study.name}")
+            return
         for number in sorted(self.paused):
             self._give_up(self.paused.pop(number))
-        self.judge.settle()
+
+    def _store_time(self) -> None:
+        self.study.database.set_user_attr("spent", self.clock.spent)
 
     def _remaining(self) -> str:
         """What is left of the totals, in words."""
@@ -124,14 +128,27 @@ class Engine:
         return ", ".join(parts)
 
     def _records(self) -> list[Record]:
-        """All trials; the paused ones as pruned, which they are unless they come back."""
-        found = self.study.records()
-        return [dataclasses.replace(r, state="PRUNED") if r.number in self.paused else r for r in found]
+        """All trials; the paused ones as pruned, which they are unless they come back, with what they then had."""
+        found = []
+        for record in self.study.records():
+            paused = self.paused.get(record.number)
+            if paused is not None:
+                rungs = tuple(rung for rung in record.rungs if rung[0] <= paused.rows)
+                record = dataclasses.replace(record, state="PRUNED", rungs=rungs, value=paused.value)
+            found.append(record)
+        return found
 
     def _take_up(self) -> None:
-        """What the last run left: paused trials, and others that start again under their own numbers."""
+        """What the last run left: paused trials, and others that start again under their own numbers.
+
+        And what it would have done next, had it not been killed: forget weights, measure leads, remove states.
+        """
         again = []
-        for trial in self.study.unfinished():
+        self.study.discard_weights()
+        self.judge.settle()
+        left = self.study.unfinished()
+        self.study.discard_states([trial.number for trial in left])
+        for trial in left:
             path = self.study.state_path(trial.number)
             with contextlib.suppress(UserError):  # without a whole state it starts again
                 facts = state.read_facts(path)
@@ -141,6 +158,7 @@ class Engine:
                 continue
             path.unlink(missing_ok=True)
             again.append(trial)
+        self._trim()
         entrants = [self._entrant(trial) for trial in again]
         for start in range(0, len(entrants), self.size):
             self.unprepared.append(entrants[start : start + self.size])
@@ -151,7 +169,9 @@ class Engine:
     def _has_work(self) -> bool:
         """Whether a cohort is training, after one has begun where none was."""
         while not self.running and self.failures < MOST_FAILURES and not self.out_of_time:
-            if self.prepared:
+            if self.ending:
+                self._end()
+            elif self.prepared:
                 self._begin(self.prepared.pop(0))
             elif self.unprepared:
                 self._prepare(self.unprepared.pop(0))
@@ -165,6 +185,8 @@ class Engine:
 
     def _has_time(self) -> bool:
         """Whether there is time for a score."""
+        if self.clock.limit is None:
+            return True
         speeds = [record.speed for record in self.study.records() if record.speed]
         return self.clock.left > (self.every / max(speeds) if speeds else 0.0)
 
@@ -185,6 +207,8 @@ class Engine:
                 expected=self._expected(records),
                 shape=shape,
             )
+            if proposal is None:  # of this shape everything near has been tried
+                break
             if len(records) >= 2 and shape is None:
                 shape = {name: proposal.values[name] for name in self.space.vary if name in SHAPE_FIELDS}
             found.append(self._entrant(self.study.begin(proposal)))
@@ -224,6 +248,8 @@ class Engine:
         except OutOfTime:
             self._put_back(group)
             return
+        finally:
+            self._store_time()
         shapes: dict[tuple[object, ...], list[Entrant]] = {}
         for entrant, ready in zip(group, found, strict=True):
             if ready.error is not None:
@@ -257,18 +283,30 @@ class Engine:
             entrant.ready = dataclasses.replace(own, start=None)  # the cohort has its weights now
 
     def _split(self, group: list[Entrant], error: Exception) -> None:
-        """A cohort has failed, for want of memory say: each half starts again; a trial that fails alone has failed."""
-        self.running, self.fit = [], None
-        if len(group) == 1:
+        """A cohort has failed, for want of memory say: each half starts again; a trial that fails alone has failed.
+
+        What waits with its prepared weights in memory makes room first, and what was paused before waits again.
+        """
+        error.__traceback__ = None  # it holds the cohort's tensors
+        no_memory = out_of_memory(error)
+        if len(group) == 1 and not (no_memory and self.prepared):
             self._fail(group[0], error)
             return
-        if out_of_memory(error) and self.size > len(group) // 2:
+        if no_memory:
+            self.unprepared[:0], self.prepared = self.prepared, []
+        if no_memory and 1 < len(group) < 2 * self.size:
             self.size = len(group) // 2
+            self.study.database.set_user_attr("cohort", self.size)
             self.watcher.note(f"{len(group)} trials do not fit into memory together; cohorts are now of {self.size}")
-        half = len(group) // 2
+        again = []
         for entrant in group:
             entrant.ready = None
-        self.unprepared[:0] = [group[:half], group[half:]]
+            if no_memory and len(group) > 1 and entrant.paused is not None:
+                self.paused[entrant.number] = entrant.paused
+            else:
+                again.append(entrant)
+        half = (len(again) + 1) // 2
+        self.unprepared[:0] = [part for part in (again[:half], again[half:]) if part]
 
     def _advance(self) -> None:
         """Train to the next score, and let go who has ended or is weak."""
@@ -278,39 +316,66 @@ class Engine:
             with self._timed(group):
                 in_time = fit.advance(self.clock.deadline)
         except TRAINING_ERRORS as error:
+            self._dissolve()
             self._split(group, error)
             return
-        pairs = list(zip(group, fit.standings, strict=True))
-        scored = [entrant for entrant, standing in pairs if self._report(entrant, standing)]
+        pairs, best = list(zip(group, fit.standings, strict=True)), self.study.best()
+        scored = [entrant.number for entrant, standing in pairs if self._report(entrant, standing, best)]
+        records = self._records()
         for entrant, standing in pairs:
             if not in_time and not standing.ended:
                 standing.reason = "time"
-            elif entrant in scored and not standing.ended and entrant.number > 0:
-                standing.reason = self._verdict(entrant, standing)
-        staying = [(index, *pair) for index, pair in enumerate(pairs) if not pair[1].ended]
-        for index, (entrant, standing) in enumerate(pairs):
-            if standing.reason == "weak":
-                self._pause(entrant, standing, Member(fit.cohort, index))
-        self._close_up([(Member(fit.cohort, index), entrant, standing) for index, entrant, standing in staying])
+            elif entrant.number in scored and not standing.ended and entrant.number > 0:
+                standing.reason = self._verdict(entrant, standing, records)
+        members = [(Member(fit.cohort, index), *pair) for index, pair in enumerate(pairs)]
+        try:
+            for member, entrant, standing in members:
+                if standing.reason == "weak":
+                    self._pause(entrant, standing, member)
+        except TRAINING_ERRORS as error:
+            left = [pair for pair in pairs if pair[0].number not in self.paused]
+            self._dissolve()
+            self._split(
+                [entrant for entrant, standing in left if not standing.ended or standing.reason == "weak"], error
+            )
+        else:
+            self._close_up([found for found in members if not found[2].ended])
+        del fit, members  # the cohort that was
+        self.ending += [pair for pair in pairs if pair[1].ended and pair[1].reason != "weak"]
+        self._end()
+
+    def _dissolve(self) -> None:
+        self.running, self.fit = [], None
+
+    def _end(self) -> None:
+        """Store the trials that have ended, or lead them to the fit that follows."""
         following: dict[tuple[object, ...], list[Entrant]] = {}
-        for entrant, standing in pairs:
-            if not standing.ended or standing.reason == "weak":
-                continue
-            entrant.ready = self.laboratory.following(_prepared(entrant), standing) or entrant.ready
-            ready = _prepared(entrant)
-            if ready.start is not None:
-                following.setdefault(ready.shape, []).append(entrant)
-            else:
-                self._finish(entrant, standing)
+        waiting, self.ending = self.ending, []
+        for entrant, standing in waiting:
+            try:
+                found = self.laboratory.following(_prepared(entrant), standing)
+                if found is None:
+                    self._finish(entrant, standing)
+                else:
+                    entrant.ready = found
+                    following.setdefault(found.shape, []).append(entrant)
+            except OutOfTime:
+                self._put_back([entrant])
+            except (Diverged, *TRAINING_ERRORS) as error:
+                error.__traceback__ = None
+                if out_of_memory(error) and self.running:  # again, when nothing else is in memory
+                    self.ending.append((entrant, standing))
+                else:
+                    self._fail(entrant, error)
         self.prepared[:0] = following.values()
 
-    def _report(self, entrant: Entrant, standing: Standing) -> bool:
+    def _report(self, entrant: Entrant, standing: Standing, best: Record | None) -> bool:
         """Tell the study the scores that it does not know; whether there were any."""
         fresh = range(entrant.told, len(standing.rungs))
         for index in fresh:
             value = self._best(standing, index + 1)
             self.study.report(entrant.trial, standing.rungs[index].rows, value)
-            self.watcher.rung(entrant.number, standing.rungs[index], value, self.study.best())
+            self.watcher.rung(entrant.number, standing.rungs[index], value, best)
         entrant.told = len(standing.rungs)
         return bool(fresh)
 
@@ -319,13 +384,13 @@ class Engine:
         values = [getattr(rung.scores, self.metric) for rung in standing.rungs[:count]]
         return float(max(values) if self.direction == "maximize" else min(values))
 
-    def _verdict(self, entrant: Entrant, standing: Standing) -> str:
+    def _verdict(self, entrant: Entrant, standing: Standing, records: Sequence[Record]) -> str:
         """Why a member that could go on does not: ``weak``, ``time`` or nothing.
 
         Rows of earlier stages count, but one score of the network itself is no curve yet. Trial 0 is never asked: it
         is what the winner is measured against, and must not lose for want of time.
         """
-        others = [record for record in self._records() if record.number != entrant.number]
+        others = [record for record in records if record.number != entrant.number]
         rows, value = standing.rungs[-1].rows, self._best(standing, len(standing.rungs))
         if len(standing.rungs) > 1 and is_weak(rows, value, others, self.every, self.direction):
             return "weak"
@@ -336,21 +401,24 @@ class Engine:
         fit = self.fit
         assert fit is not None
         if not staying:
-            self.running, self.fit = [], None
+            self._dissolve()
             return
         here = json.dumps(place(fit.cohort))
         free = self.size - len(staying)
         back = self._no_longer_weak(here)[:free] if free > 0 and self._has_time() else []
-        if len(staying) == len(self.running) and not back:
-            return
-        self._go_on([*staying, *filter(None, map(self._load, back))])
+        if len(staying) < len(self.running) or back:
+            self._go_on([*staying, *filter(None, map(self._load, back))])
 
     def _go_on(self, members: Sequence[tuple[Member, Entrant, Standing]]) -> None:
-        dataset = self.laboratory.reader(members[0][0].candidate).dataset
-        self.fit = self.laboratory.go_on(
-            joined([member for member, _, _ in members], dataset), [standing for _, _, standing in members]
-        )
-        self.running = [entrant for _, entrant, _ in members]
+        group = [entrant for _, entrant, _ in members]
+        try:
+            dataset = self.laboratory.reader(members[0][0].candidate).dataset
+            cohort = joined([member for member, _, _ in members], dataset)
+            self.fit = self.laboratory.go_on(cohort, [standing for _, _, standing in members])
+            self.running = group
+        except TRAINING_ERRORS as error:
+            self._dissolve()
+            self._split(group, error)
 
     def _pause(self, entrant: Entrant, standing: Standing, member: Member) -> None:
         """Put a member's whole state aside; beyond a number of paused trials the weakest is given up."""
@@ -372,10 +440,14 @@ class Engine:
         alone = dataclasses.replace(standing, reason="")
         state.save(path, joined([member], dataset), alone, dataset, facts)
         self.paused[entrant.number] = Paused(entrant.trial, entrant.number, path, where, rows, value)
+        self.failures = 0
         self.watcher.paused(next(record for record in self._records() if record.number == entrant.number))
-        if len(self.paused) > MOST_PAUSED:
-            sign = 1 if self.direction == "maximize" else -1
-            worst = min(self.paused.values(), key=lambda paused: (sign * paused.value, -paused.number))
+        self._trim()
+
+    def _trim(self) -> None:
+        """Give up the weakest of too many paused trials."""
+        while len(self.paused) > MOST_PAUSED:
+            worst = min(self.paused.values(), key=lambda paused: (self.sign * paused.value, -paused.number))
             self._give_up(self.paused.pop(worst.number))
 
     def _no_longer_weak(self, where: str | None = None) -> list[Paused]:
@@ -385,9 +457,8 @@ class Engine:
             where: the place; None = that of the best.
         """
         records = self._records() if self.paused else []
-        sign = 1 if self.direction == "maximize" else -1
         found = []
-        for paused in sorted(self.paused.values(), key=lambda paused: (-sign * paused.value, paused.number)):
+        for paused in sorted(self.paused.values(), key=lambda paused: (-self.sign * paused.value, paused.number)):
             others = [record for record in records if record.number != paused.number]
             if not is_weak(paused.rows, paused.value, others, self.every, self.direction):
                 found.append(paused)
@@ -395,13 +466,19 @@ class Engine:
         return [paused for paused in found if paused.place == where][: self.size]
 
     def _load(self, paused: Paused) -> tuple[Member, Entrant, Standing] | None:
-        """A paused trial, to go on; None if its state is damaged, and then it starts again."""
+        """A paused trial, to go on; None if its state is damaged, and then it starts again, or does not fit."""
         del self.paused[paused.number]
-        record = next(record for record in self.study.records() if record.number == paused.number)
         entrant = self._entrant(paused.trial)
+        entrant.paused = paused
         try:
-            dataset = self.laboratory.reader(record.candidate).dataset
+            dataset = self.laboratory.reader(entrant.candidate).dataset
             cohort, standing, facts = state.load(paused.path, dataset, self.laboratory.device)
+        except TRAINING_ERRORS as error:
+            if self.running:
+                self.paused[paused.number] = paused
+            else:
+                self._split([entrant], error)
+            return None
         except UserError as error:
             self.watcher.note(f"trial {paused.number} starts again: {error}")
             paused.path.unlink(missing_ok=True)
@@ -424,17 +501,10 @@ class Engine:
 
     def _finish(self, entrant: Entrant, standing: Standing) -> None:
         """Store what a trial that has ended leaves."""
-        try:
-            with self._timed([entrant]):
-                outcome = self.laboratory.finish(
-                    _prepared(entrant), standing, on_stage=lambda stage: self.watcher.stage(entrant.number, stage)
-                )
-        except OutOfTime:
-            self._put_back([entrant])
-            return
-        except (Diverged, *TRAINING_ERRORS) as error:
-            self._fail(entrant, error)
-            return
+        with self._timed([entrant]):
+            outcome = self.laboratory.finish(
+                _prepared(entrant), standing, on_stage=lambda stage: self.watcher.stage(entrant.number, stage)
+            )
         checkpoint.save(self.study.weights_path(entrant.number), outcome.cohort.network, outcome.fitted.weights)
         self.study.keep(entrant.trial, **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing))
         ended = self.study.tell(entrant.trial, "COMPLETE", getattr(outcome.fitted.best, self.metric))
@@ -449,9 +519,10 @@ class Engine:
         message = str(error).partition("\n")[0][:400] or type(error).__name__
         reason = "diverged" if isinstance(error, Diverged) else message
         if out_of_memory(error):
-            entrant.trial.set_constraint("memory", 1.0)
+            if "memory" not in entrant.trial.constraints:
+                entrant.trial.set_constraint("memory", 1.0)
             reason = f"out of memory: {reason}"
-        else:
+        if not out_of_memory(error) or self.study.best() is None:
             self.failures += 1
         self.study.keep(entrant.trial, reason=reason, seconds=entrant.seconds)
         ended = self.study.tell(entrant.trial, "FAIL", None)

@@ -87,11 +87,11 @@ def propose(
     direction: Direction,
     expected: int,
     shape: dict[str, Any] | None = None,
-) -> Proposal:
-    """The candidate of trial ``number``.
+) -> Proposal | None:
+    """The candidate of trial ``number``; None if a ``shape`` is asked of which nothing new was found.
 
     Args:
-        records: of the trials before it; those under way only count as tried.
+        records: of the trials before it; those under way count as tried, and no more.
         seed: of the study.
         direction: ``maximize`` or ``minimize``.
         expected: trials that the study will have in the end, as far as that is known.
@@ -113,7 +113,9 @@ def propose(
             continue
         found = Proposal(_wired(candidate, records, number, seed, direction), values)
         if _genes(found.candidate) not in tried:
-            break
+            return found
+    if shape is not None:
+        return None
     if found is None:
         raise UserError(f"{ATTEMPTS} candidates in a row have fields of space {space.name} that do not go together")
     return found
@@ -206,6 +208,7 @@ def _wired(candidate: Candidate, records: Sequence[Record], number: int, seed: i
         record
         for record in records
         if record.value is not None
+        and record.state not in ("RUNNING", "WAITING")
         and record.candidate.wiring is not None
         and record.candidate.blocks == candidate.blocks
     ]

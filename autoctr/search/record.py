@@ -87,7 +87,7 @@ class Record:
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),
             lead=None if lead is None else (lead[0], lead[1]),
-            feasible=all(value <= 0 for value in trial.constraints.values()),
+            feasible=trial.state.name != "FAIL" or all(value <= 0 for value in trial.constraints.values()),
         )
 
 

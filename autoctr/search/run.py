@@ -103,7 +103,7 @@ def resume(
     storage: str | None = None,
     watcher: Watcher | None = None,
 ) -> Study:
-    """Continue a study: finished trials stay, an interrupted one is run again under its own number.
+    """Continue a study: finished trials stay, paused ones stand where they stood, others start again.
 
     Args:
         trials: a new total. time_limit: a new total, in seconds. None keeps what the study has.

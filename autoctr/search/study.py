@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,6 +276,12 @@ class Study:
         kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])} | ({best.number} if best else set())
         for path in (self.folder / "trials").glob("*.safetensors"):
             if int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+
+    def discard_states(self, unfinished: Sequence[int]) -> None:
+        """Keep the states of paused trials that are not finished only."""
+        for path in (self.folder / "paused").glob("*.safetensors"):
+            if int(path.stem) not in unfinished:
                 path.unlink(missing_ok=True)
 
     def kept(self) -> list[int]:

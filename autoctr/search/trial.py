@@ -199,7 +199,7 @@ class Laboratory:
     def _stages(self) -> list[Stage]:
         return [
             Stage("supernet", lambda c: c.architecture == "learn", self._learn, SCHEDULE_FIELDS),
-            Stage("read-out", lambda c: c.architecture == "learn" and c.wiring is None, self._read, ()),
+            Stage("read-out", lambda c: c.architecture == "learn", self._read, ()),
             Stage("warm start", lambda c: c.warm_start > 0, self._warm, WARM_FIELDS),
             Stage("tickets", lambda c: c.keep_rate < 1, self._prune, TICKET_FIELDS),
         ]
@@ -240,26 +240,19 @@ class Laboratory:
         supernets = self._supernets(wanted, deadline)
         for ready, genes in zip(group, wanted, strict=True):
             ready.supernet, ready.visited = supernets[genes], ready.visited + search_rows(ready.candidate, rows)
-            if ready.candidate.wiring is not None:
-                self._discretise(ready)
 
     def _read(self, deadline: float, group: Sequence[Preparation]) -> None:
-        """The networks that are read from supernets."""
+        """The networks that are read from supernets, which are then done with. A wiring that is given stays."""
         for ready in group:
-            assert ready.supernet is not None
-            wiring = read_out(ready.supernet, ready.candidate, self.splits, self.dataset)
-            ready.candidate = ready.candidate.replace(wiring=wiring)
-            self._discretise(ready)
-
-    def _discretise(self, ready: Preparation) -> None:
-        """From the supernet, which is done with, to the network that was read from it."""
-        candidate, supernet = ready.candidate, ready.supernet
-        assert supernet is not None
-        assert candidate.wiring is not None
-        discrete = discretise(supernet, candidate.wiring, self.dataset)
-        ready.gap, ready.supernet = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric), None
-        if candidate.retrain == "supernet":
-            ready.start = Member(supernet, 0)
+            supernet = ready.supernet
+            if supernet is None:  # done, before another of the group failed
+                continue
+            wiring = ready.candidate.wiring or read_out(supernet, ready.candidate, self.splits, self.dataset)
+            discrete = discretise(supernet, wiring, self.dataset)
+            ready.gap = discretisation_gap(supernet, discrete, self.splits, self.dataset, self.metric)
+            ready.candidate, ready.supernet = ready.candidate.replace(wiring=wiring), None
+            if ready.candidate.retrain == "supernet":
+                ready.start = Member(supernet, 0)
 
     def _supernets(self, wanted: Sequence[Candidate], deadline: float) -> dict[Candidate, Cohort]:
         """Trained supernets, each alone; from the study's cache where a trial with the same genes has trained it."""
@@ -333,7 +326,7 @@ class Laboratory:
         standings = [
             Standing(math.ceil(ready.candidate.epochs * rows), ready.visited, list(ready.rungs)) for ready in group
         ]
-        run = reader.go_on(cohort, standings)
+        run = self.go_on(cohort, standings)
         if first.adapters:
             run.score_start()
         return run
@@ -431,6 +424,6 @@ def in_groups(items: Sequence[Preparation], fields: Sequence[str], work: Callabl
         except (MemoryError, RuntimeError, ValueError) as error:
             half = len(group) // 2
             if not half:
-                group[0].error = error
+                group[0].error = error.with_traceback(None)  # which would hold the group's tensors
             else:
                 waiting[:0] = [group[:half], group[half:]]

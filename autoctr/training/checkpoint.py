@@ -52,6 +52,8 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Co
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         candidate = Candidate.from_dict(json.loads(header["candidate"]))
         return restore(candidate, tensors, float(header["progress"]), dataset, device)
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole checkpoint ({error}); run the trial again") from error
 

@@ -52,7 +52,7 @@ class Weights:
             self.running[chosen].clone(),
             self.architecture[chosen].clone(),
             self.progress,
-            None if self.masks is None else self.masks[chosen],
+            None if self.masks is None else self.masks[chosen].clone(),
         )
 
 

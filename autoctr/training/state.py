@@ -89,6 +89,8 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> tu
             best = checkpoint.restore(candidate, own, float(header["best"]), dataset, device)
             standing.kept = Kept(best.network, 0, best.weights())
         return cohort, standing, json.loads(header["facts"])
+    except torch.OutOfMemoryError:
+        raise
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is not a whole state of a trial ({error})") from error
 

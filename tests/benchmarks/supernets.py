@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+import torch
+from plain_supernet import Node as PlainNode
 from plain_supernet import PlainSupernet, PlainTraining
 from rows import FIELDS, batch, statistics
 from timing import seconds
 
-from autoctr.model.architecture import ADD, CONCAT, Architecture, Node, one_hot
+from autoctr.model.architecture import ADD, CONCAT, Architecture, Node, one_hot, producers
 from autoctr.model.architecture import inputs as input_counts
 from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
@@ -33,12 +35,47 @@ def supernet(arguments: argparse.Namespace) -> None:
     network = PlainSupernet(known.vocabulary, FIELDS, EMBEDDING, WIDTH, BLOCKS).to(arguments.device)
     plain, rows = PlainTraining(network, 1e-3), batch(known, ROWS, 0, arguments.device)
     ids, labels = rows.ids.long(), rows.labels[:, 0]
+    _copy(ours, network)
+    found = ours.network.forward(ours.flat, ours.table, rows.ids, rows, architecture=ours.architecture).logits[0, :, 0]
+    torch.testing.assert_close(network(ids), found, rtol=1e-4, atol=1e-5)
     taken = seconds({"autoctr": lambda: ours.step(rows, wire=True), "plain": lambda: plain.step(ids, labels)})
     speeds = {name: ROWS / value for name, value in taken.items()}
     print(
         f"supernet of {BLOCKS} blocks at width {WIDTH}, batch {ROWS}: {speeds['autoctr']:,.0f} rows/s, plain modules "
         f"{speeds['plain']:,.0f} rows/s: {speeds['autoctr'] / speeds['plain']:.2f}x"
     )
+
+
+@torch.no_grad()
+def _copy(cohort: Cohort, plain: PlainSupernet) -> None:
+    """The cohort's weights for the plain network, so that both can be seen to compute the same."""
+    weights = {name: view[0] for name, view in cohort.network.layout.views(cohort.flat).items()}
+
+    def linear(target: torch.nn.Linear, name: str) -> None:
+        target.weight.copy_(weights[f"{name}.weight"].T)
+        if target.bias is not None:
+            target.bias.copy_(weights[f"{name}.bias"])
+
+    def node(target: PlainNode, name: str, count: int) -> None:
+        sources = producers(BLOCKS)[:count]
+        target.concat.weight.copy_(torch.cat([weights[f"{name}.concat.{source}.weight"] for source in sources]).T)
+        target.concat.bias.copy_(weights[f"{name}.concat.bias"])
+        for hidden, score, source in zip(target.hidden, target.score, sources, strict=True):
+            linear(hidden, f"{name}.attention.{source}.hidden")
+            linear(score, f"{name}.attention.{source}.score")
+
+    plain.embedding.weight.copy_(cohort.table[:, 0])
+    linear(plain.projection, "projection")
+    crosses, biases = [plain.first_cross, *plain.crosses], [plain.first_bias, *plain.biases]
+    for number, (cross, bias) in enumerate(zip(crosses, biases, strict=True)):
+        linear(cross, f"C{number}")
+        bias.copy_(weights[f"C{number}.bias"])
+    for number, ((first, second), layer) in enumerate(zip(plain.nodes, plain.deep, strict=True), start=1):
+        node(first, f"C{number}", 2 * number)
+        node(second, f"D{number}", 2 * number)
+        linear(layer, f"D{number}")
+    node(plain.out, "O", 2 * BLOCKS + 2)
+    linear(plain.head, "head.click")
 
 
 def discrete(arguments: argparse.Namespace) -> None:

@@ -141,7 +141,7 @@ def test_an_outcome_tells_what_its_method_did_and_nothing_else(
     on = {
         "snapshots": candidate.snapshots > 0,
         "supernet": candidate.architecture == "learn",
-        "read-out": candidate.architecture == "learn" and candidate.wiring is None,
+        "read-out": candidate.architecture == "learn",
         "warm start": candidate.warm_start > 0,
         "tickets": candidate.keep_rate < 1,
         "fit": True,
