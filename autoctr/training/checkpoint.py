@@ -40,6 +40,12 @@ def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> Non
         save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
+def read(path: Path, device: torch.device | str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file."""
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
 def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Cohort:
     """A cohort of the one member that ``path`` holds.
 
@@ -47,9 +53,7 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Co
         UserError: if the file is missing, damaged, or of another network than its header says.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, tensors = read(path, device)
         candidate = Candidate.from_dict(json.loads(header["candidate"]))
         return restore(candidate, tensors, float(header["progress"]), dataset, device)
     except torch.OutOfMemoryError:

@@ -66,9 +66,7 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> tu
         UserError: if the file is missing, damaged, or of another network than its header says.
     """
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header, tensors = checkpoint.read(path, device)
         candidate = Candidate.from_dict(json.loads(header["candidate"]))
         cohort = Cohort.on(
             dataset,
