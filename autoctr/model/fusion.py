@@ -17,13 +17,13 @@ from autoctr.model import sparsity
 from autoctr.model.architecture import OPERATORS, consumers, inputs, producers
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.model.components import CROSS, token_width
-from autoctr.model.gates import straight_through
 from autoctr.model.linear import declare_linear, linear
 from autoctr.model.lora import Adapters, declare_lora
 from autoctr.model.network import Inputs, Network, Pass, field_widths
+from autoctr.model.node import Node
 from autoctr.model.norm import BatchNorm
-from autoctr.model.operators import FUSION_OPERATORS, Edge
-from autoctr.model.parameters import Layout, Views, constant, zeros
+from autoctr.model.operators import FUSION_OPERATORS
+from autoctr.model.parameters import Views, constant, zeros
 from autoctr.model.tickets import masked_linear
 
 
@@ -48,7 +48,8 @@ class FusionNetwork(Network):
         all_ranks = [ranks(candidate, domain_rows) for candidate in candidates]
         self.adapters = Adapters(all_ranks, self.dtype, self.device) if any(map(any, all_ranks)) else None
         self.norm = BatchNorm() if first.norm == "batch" else None
-        self.nodes = [_Node(self, position) for position in range(2 * self.blocks + 1)]
+        count = 2 * self.blocks + 1
+        self.nodes = [Node(candidates, position, self.width, self.tensor) for position in range(count)]
         self.needed = self._needed()
         deep = [position for position in sorted(self.needed) if self._is_deep(position)]
         uses = [[float(c.wiring is None or position in c.wiring.live()) for c in candidates] for position in deep]
@@ -183,65 +184,6 @@ class FusionNetwork(Network):
                 before = inputs.closed.get(name)
                 inputs.closed[name] = share if before is None else before + share
         return self.pruners.factors(v, inputs.progress)
-
-
-class _Node:
-    """A fusing node: which inputs and operators are computed, and with which constant gates and weights."""
-
-    def __init__(self, network: FusionNetwork, position: int) -> None:
-        self.position = position
-        self.name = consumers(network.blocks)[position]
-        self.width = network.width
-        self.sources = producers(network.blocks)
-        count = inputs(network.blocks)[position]
-        self.gates: list[Tensor | None] = [None] * count
-        self.weights: list[Tensor | None] = [None] * len(OPERATORS)
-        self.learned = network.candidates[0].learned
-        operators = OPERATORS[:1] if self.learned == "connections" else OPERATORS
-        self.edges = {operator: list(range(count)) for operator in operators}
-        if network.relaxed:
-            return
-        nodes = [c.wiring.effective().nodes[position] for c in network.candidates if c.wiring is not None]
-        self.edges = {}
-        for index, operator in enumerate(OPERATORS):
-            users = [node for node in nodes if node.operators[index] > 0]
-            if users:
-                self.edges[operator] = [u for u in range(count) if any(node.open[u] for node in users)]
-                if any(node.operators[index] != 1.0 for node in nodes):
-                    self.weights[index] = network.tensor([[[node.operators[index]]] for node in nodes])
-        for u in range(count):
-            if not all(node.open[u] for node in nodes):
-                self.gates[u] = network.tensor([[[float(node.open[u])]] for node in nodes])
-
-    def declare(self, layout: Layout) -> None:
-        """Weights of the used operators for the used inputs."""
-        for operator, edges in self.edges.items():
-            FUSION_OPERATORS[operator].declare(layout, self.name, [self.sources[u] for u in edges], self.width)
-
-    def forward(self, weights: Views, values: Mapping[int, Tensor], learned: Views | None) -> Tensor:
-        """The fused input f [K, B, H]."""
-        gates, mixture = self.gates, self.weights
-        if learned is not None and self.learned != "operators":
-            hard = straight_through(learned[f"{self.name}.gates"])
-            gates = [gate[:, None, None] for gate in hard.unbind(1)]
-        if learned is not None and self.learned != "connections":
-            shares = learned[f"{self.name}.operators"].softmax(-1)
-            mixture = [share[:, None, None] for share in shares.unbind(1)]
-        computed = {
-            u: Edge(self.sources[u], values[u], gates[u])
-            for u in sorted({u for edges in self.edges.values() for u in edges})
-        }
-        total: Tensor | None = None
-        for index, operator in enumerate(OPERATORS):
-            if operator not in self.edges:
-                continue
-            out = FUSION_OPERATORS[operator].forward(weights, self.name, [computed[u] for u in self.edges[operator]])
-            share = mixture[index]
-            if share is not None:
-                out = out * share
-            total = out if total is None else total + out
-        assert total is not None
-        return total
 
 
 def open_multiply_adds(

@@ -1,7 +1,8 @@
-"""The four fusion operators of a node (OptFusion 1.3).
+"""The four fusion operators of a node (OptFusion 1.3), each with its derivative.
 
-Every operator reads the open inputs x_u with their gates g_u. A gate of None means 1 for every member, and costs
-nothing; a closed input is left out, except where other members of the cohort keep it: then its gate is 0.
+The derivatives are written by hand because a node holds most of a supernet's arithmetic, and what automatic ones cost
+beside the matrix products is memory traffic: here every sum is made in place, and an input that is closed for all
+members takes part in nothing but its own gate's gradient.
 """
 
 from __future__ import annotations
@@ -13,18 +14,83 @@ import torch
 from torch import Tensor
 
 from autoctr.model.architecture import OPERATORS
-from autoctr.model.linear import declare_linear, linear
-from autoctr.model.parameters import Layout, Views, uniform, zeros
+from autoctr.model.linear import declare_linear
+from autoctr.model.parameters import Layout, uniform, zeros
 
 
 class Edge:
-    """An input of a node: its producer's number, value x [K, B, H] and gate [K, 1, 1] (None = open for all)."""
+    """An input of a node: its value x and its gate g, and in the backward pass the gradient of y = g x.
 
-    def __init__(self, source: str, value: Tensor, gate: Tensor | None) -> None:
-        self.source = source
-        self.value = value
-        self.gate = gate
-        self.gated = value if gate is None else value * gate
+    Args:
+        value: x, [K, B, H].
+        gate: g, [K, 1, 1]; None = 1 for every member, which costs nothing.
+        closed: whether g is known to be 0 for every member. Then nothing but the gradient of g is computed.
+
+    Attributes:
+        gated: y, [K, B, H].
+        gradient: dL/dy as far as the operators have added to it; None = 0.
+        closing: dL/d(1 - g) where an operator reads 1 - g by itself, [K]; None = 0.
+        wanted: whether ``gradient`` is. steered: whether the gate's gradient is.
+    """
+
+    def __init__(self, value: Tensor, gate: Tensor | None, *, closed: bool = False) -> None:
+        self.value, self.gate, self.closed = value, gate, closed
+        self.gated = value if gate is None or closed else value * gate
+        self.gradient: Tensor | None = None
+        self.closing: Tensor | None = None
+        self.wanted = self.steered = True
+        self._owned = False
+
+    def of_value(self) -> Tensor | None:
+        """dL/dx; None = 0."""
+        if self.closed or self.gradient is None:
+            return None
+        return self.gradient if self.gate is None else self.gradient * self.gate
+
+    def of_gate(self) -> Tensor:
+        """dL/dg, [K]."""
+        if self.gradient is None:
+            return self.value.new_zeros(len(self.value))
+        result = inner(self.gradient, self.value)
+        return result if self.closing is None else result - self.closing
+
+    def add(self, part: Tensor) -> None:
+        """gradient += part, [K, B, H]. ``part`` may be shared: nothing is written into it."""
+        if self.gradient is None:
+            self.gradient = part
+        elif self._owned:
+            self.gradient.add_(part)
+        else:
+            self.gradient, self._owned = self.gradient + part, True
+
+    def add_scaled(self, part: Tensor, scale: Tensor) -> None:
+        """gradient += part ⊙ scale."""
+        if self.gradient is None:
+            self.gradient, self._owned = part * scale, True
+        elif self._owned:
+            self.gradient.addcmul_(part, scale)
+        else:
+            self.gradient, self._owned = torch.addcmul(self.gradient, part, scale), True
+
+    def add_product(self, part: Tensor, weight: Tensor) -> None:
+        """gradient += part · weightᵀ, part [K, B, O], weight [K, H, O]."""
+        other = weight.transpose(1, 2)
+        if self.gradient is None:
+            self.gradient, self._owned = torch.bmm(part, other), True
+        elif self._owned:
+            self.gradient.baddbmm_(part, other)
+        else:
+            self.gradient, self._owned = torch.baddbmm(self.gradient, part, other), True
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Σ a b over rows and neurons, [K]."""
+    return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(b), -1, 1))[:, 0, 0]
+
+
+Weights = Sequence[Tensor]
+Kept = list[Tensor | None]
+Gradients = list[Tensor | None]
 
 
 class Operator(Protocol):
@@ -33,8 +99,21 @@ class Operator(Protocol):
     def declare(self, layout: Layout, node: str, sources: Sequence[str], width: int) -> None:
         """Reserve the operator's weights at ``node`` for the given producers."""
 
-    def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
-        """The joined inputs, [K, B, H]."""
+    def names(self, node: str, sources: Sequence[str]) -> list[str]:
+        """The weights that were declared, in the order in which both passes take them."""
+
+    def forward(self, weights: Weights, edges: Sequence[Edge]) -> tuple[Tensor, Kept]:
+        """The joined inputs, [K, B, H], and what ``backward`` needs of the way there."""
+
+    def backward(
+        self, weights: Weights, edges: Sequence[Edge], kept: Kept, gradient: Tensor, learns: bool
+    ) -> Gradients:
+        """Add to the edges' gradients, and return those of the weights (None = 0).
+
+        Args:
+            kept: from ``forward``. gradient: of the joined inputs, [K, B, H]; it must not be written into.
+            learns: whether the weights' gradients are wanted; if not, any may be None.
+        """
 
     def cost(self, inputs: Sequence[float], width: int) -> float:
         """Multiply-adds per row, given the share of neurons of each input that are not closed."""
@@ -46,12 +125,28 @@ class Add:
     def declare(self, layout: Layout, node: str, sources: Sequence[str], width: int) -> None:
         """Without weights."""
 
-    def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
+    def names(self, node: str, sources: Sequence[str]) -> list[str]:
+        """None."""
+        return []
+
+    def forward(self, weights: Weights, edges: Sequence[Edge]) -> tuple[Tensor, Kept]:
         """The sum, [K, B, H]."""
-        total = edges[0].gated
-        for edge in edges[1:]:
-            total = total + edge.gated
-        return total
+        first, *others = [edge.gated for edge in edges if not edge.closed]
+        if not others:
+            return first, []
+        total = first + others[0]
+        for other in others[1:]:
+            total.add_(other)
+        return total, []
+
+    def backward(
+        self, weights: Weights, edges: Sequence[Edge], kept: Kept, gradient: Tensor, learns: bool
+    ) -> Gradients:
+        """dy_u += df."""
+        for edge in edges:
+            if edge.wanted:
+                edge.add(gradient)
+        return []
 
     def cost(self, inputs: Sequence[float], width: int) -> float:
         """One addition per further input and neuron."""
@@ -64,14 +159,40 @@ class Product:
     def declare(self, layout: Layout, node: str, sources: Sequence[str], width: int) -> None:
         """Without weights."""
 
-    def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
-        """The elementwise product, [K, B, H]."""
+    def names(self, node: str, sources: Sequence[str]) -> list[str]:
+        """None."""
+        return []
+
+    @staticmethod
+    def _factor(edge: Edge) -> Tensor:
+        return edge.gated if edge.gate is None else edge.gated + (1 - edge.gate)
+
+    def forward(self, weights: Weights, edges: Sequence[Edge]) -> tuple[Tensor, Kept]:
+        """The elementwise product, [K, B, H], and for each input the product of those before it (None = 1)."""
         total: Tensor | None = None
+        before: list[Tensor | None] = []
         for edge in edges:
-            factor = edge.value if edge.gate is None else edge.gated + (1 - edge.gate)
-            total = factor if total is None else total * factor
+            before.append(total)
+            if not edge.closed:
+                factor = self._factor(edge)
+                total = factor if total is None else total * factor
         assert total is not None
-        return total
+        return total, before
+
+    def backward(
+        self, weights: Weights, edges: Sequence[Edge], kept: Kept, gradient: Tensor, learns: bool
+    ) -> Gradients:
+        """dy_u += df · the other inputs' factors, and as much of 1 - g_u."""
+        after = gradient
+        for edge, before in zip(reversed(edges), reversed(kept), strict=True):
+            if edge.wanted:
+                part = after if before is None else after * before
+                edge.add(part)
+                if edge.steered:
+                    edge.closing = part.sum((1, 2))
+            if edge is not edges[0] and not edge.closed:
+                after = after * self._factor(edge)
+        return []
 
     def cost(self, inputs: Sequence[float], width: int) -> float:
         """One multiplication per further input and neuron."""
@@ -87,16 +208,36 @@ class Concat:
         A block starts the same whichever other inputs are open: a member must not depend on its cohort's union.
         """
         start = uniform(width)
-        for source in sources:
-            layout.add(f"{node}.concat.{source}.weight", (width, width), start, decayed=True)
-        layout.add(f"{node}.concat.bias", (width,), start)
+        *blocks, bias = self.names(node, sources)
+        for name in blocks:
+            layout.add(name, (width, width), start, decayed=True)
+        layout.add(bias, (width,), start)
 
-    def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
+    def names(self, node: str, sources: Sequence[str]) -> list[str]:
+        """The blocks, then the bias."""
+        return [*(f"{node}.concat.{source}.weight" for source in sources), f"{node}.concat.bias"]
+
+    def forward(self, weights: Weights, edges: Sequence[Edge]) -> tuple[Tensor, Kept]:
         """The mapped concatenation, [K, B, H]."""
-        total = weights[f"{node}.concat.bias"][:, None]
-        for edge in edges:
-            total = torch.baddbmm(total, edge.gated, weights[f"{node}.concat.{edge.source}.weight"])
-        return total
+        *blocks, bias = weights
+        (edge, block), *others = [pair for pair in zip(edges, blocks, strict=True) if not pair[0].closed]
+        total = torch.baddbmm(bias[:, None], edge.gated, block)
+        for edge, block in others:
+            total.baddbmm_(edge.gated, block)
+        return total, []
+
+    def backward(
+        self, weights: Weights, edges: Sequence[Edge], kept: Kept, gradient: Tensor, learns: bool
+    ) -> Gradients:
+        """dy_u += df W_uᵀ; dW_u = y_uᵀ df; db = the sum of df over the rows."""
+        *blocks, _ = weights
+        gradients: Gradients = []
+        for edge, block in zip(edges, blocks, strict=True):
+            if edge.wanted:
+                edge.add_product(gradient, block)
+            learnt = learns and not edge.closed
+            gradients.append(torch.bmm(edge.gated.transpose(1, 2), gradient) if learnt else None)
+        return [*gradients, gradient.sum(1) if learns else None]
 
     def cost(self, inputs: Sequence[float], width: int) -> float:
         """One product of an input's open neurons with [h, h] per input."""
@@ -118,16 +259,64 @@ class Attention:
             layout.add(f"{name}.weight", (width, width), uniform(width), decayed=True)
             layout.add(f"{name}.bias", (width,), zeros)
 
-    def forward(self, weights: Views, node: str, edges: Sequence[Edge]) -> Tensor:
-        """The weighted sum, [K, B, H]."""
+    def names(self, node: str, sources: Sequence[str]) -> list[str]:
+        """W1, b1, W2, b2 of each input."""
+        parts = ("hidden.weight", "hidden.bias", "score.weight", "score.bias")
+        return [f"{node}.attention.{source}.{part}" for source in sources for part in parts]
+
+    @staticmethod
+    def _shares(edge: Edge, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> tuple[Tensor, Tensor]:
+        """The hidden neurons and the softmax; of a closed input both are the same in all rows, [K, 1, H]."""
+        hidden = b1[:, None].relu() if edge.closed else torch.baddbmm(b1[:, None], edge.gated, w1).relu_()
+        return hidden, torch.baddbmm(b2[:, None], hidden, w2).softmax(-1)
+
+    def forward(self, weights: Weights, edges: Sequence[Edge]) -> tuple[Tensor, Kept]:
+        """The weighted sum, [K, B, H], and for each input its hidden neurons and its softmax."""
         total: Tensor | None = None
-        for edge in edges:
-            hidden = linear(weights, f"{node}.attention.{edge.source}.hidden", edge.gated).relu()
-            share = linear(weights, f"{node}.attention.{edge.source}.score", hidden).softmax(-1)
-            part = share * edge.gated
-            total = part if total is None else total + part
+        kept: Kept = []
+        for number, edge in enumerate(edges):
+            hidden, share = self._shares(edge, *weights[4 * number : 4 * number + 4])
+            kept += [hidden, share]
+            if edge.closed:
+                continue
+            total = share * edge.gated if total is None else total.addcmul_(share, edge.gated)
         assert total is not None
-        return total * total.shape[-1]
+        return total.mul_(total.shape[-1]), kept
+
+    def backward(
+        self,
+        weights: Weights,
+        edges: Sequence[Edge],
+        kept: Kept,
+        gradient: Tensor,
+        learns: bool,
+    ) -> Gradients:
+        """Through the weighting, the softmax, both maps; a closed input has a part in the first alone."""
+        gradients: Gradients = []
+        gradient = gradient * gradient.shape[-1]
+        buffer = torch.empty_like(gradient)
+        for number, edge in enumerate(edges):
+            w1, _, w2, _ = weights[4 * number : 4 * number + 4]
+            hidden, share = kept[2 * number : 2 * number + 2]
+            assert hidden is not None
+            assert share is not None
+            if edge.wanted:
+                edge.add_scaled(gradient, share)
+            if edge.closed or not (learns or edge.wanted):
+                gradients += [None] * 4
+                continue
+            torch.mul(gradient, edge.gated, out=buffer)
+            score = torch.ops.aten._softmax_backward_data(buffer, share, -1, share.dtype)
+            torch.bmm(score, w2.transpose(1, 2), out=buffer)
+            before = torch.ops.aten.threshold_backward(buffer, hidden, 0)
+            if edge.wanted:
+                edge.add_product(before, w1)
+            if learns:
+                gradients += [torch.bmm(edge.gated.transpose(1, 2), before), before.sum(1)]
+                gradients += [torch.bmm(hidden.transpose(1, 2), score), score.sum(1)]
+            else:
+                gradients += [None] * 4
+        return gradients
 
     def cost(self, inputs: Sequence[float], width: int) -> float:
         """Two [h, h] products, the first with the input's open neurons, and one weighting per input."""

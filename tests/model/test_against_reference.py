@@ -61,8 +61,9 @@ def test_an_operator_equals_the_reference(operator: str, gates: tuple[int, ...] 
     weights, x = operator_weights(operator, sources), drawn(3, K, B, H, seed=5)
     per_member = [(1, 1, 1)] * K if gates is None else [gates, gates[::-1]]
     g = torch.tensor(per_member, dtype=torch.float64)
-    edges = [Edge(source, x[u], None if gates is None else g[:, u, None, None]) for u, source in enumerate(sources)]
-    out = FUSION_OPERATORS[operator].forward(weights, "N", edges)
+    edges = [Edge(x[u], None if gates is None else g[:, u, None, None]) for u in range(len(sources))]
+    joins = FUSION_OPERATORS[operator]
+    out, _ = joins.forward([weights[name] for name in joins.names("N", sources)], edges)
     for k in range(K):
         values, numbers = list(x[:, k].numpy()), list(per_member[k])
 

@@ -225,17 +225,23 @@ def test_the_discrete_network_does_not_compute_closed_operators(
 ) -> None:
     from autoctr.model.operators import FUSION_OPERATORS
 
-    wiring = parallel(2)
-    cohort = random_cohort(dataset, [Candidate(**TINY, blocks=2, wiring=wiring)])
-    calls: list[tuple[str, list[str]]] = []
+    # C1 and D1 pass their only input on, C2 adds two of four, D2 multiplies three, O joins two of six
+    opens = [(1,), (0,), (1, 2), (0, 1, 3), (4, 5)]
+    operators = [ADD, ADD, ADD, PRODUCT, CONCAT]
+    nodes = [
+        Node(tuple(u in chosen for u in range(count)), one_hot(operator))
+        for count, chosen, operator in zip(inputs(2), opens, operators, strict=True)
+    ]
+    cohort = random_cohort(dataset, [Candidate(**TINY, blocks=2, wiring=Architecture(tuple(nodes)))])
+    calls: list[tuple[str, int]] = []
     for name, operator in FUSION_OPERATORS.items():
         original = operator.forward
 
-        def spy(weights: Any, node: str, edges: Any, original: Any = original, name: str = name) -> Any:
-            calls.append((name, [edge.source for edge in edges]))
+        def spy(weights: Any, edges: Any, original: Any = original, name: str = name) -> Any:
+            calls.append((name, len(edges)))
             assert all(edge.gate is None for edge in edges)
-            return original(weights, node, edges)
+            return original(weights, edges)
 
         monkeypatch.setattr(operator, "forward", spy)
     scored(cohort, mixed_batch(resident(dataset)))
-    assert calls == [("add", ["C0"]), ("add", ["E"]), ("add", ["C1"]), ("add", ["D1"]), ("concat", ["C2", "D2"])]
+    assert calls == [("add", 2), ("product", 3), ("concat", 2)]

@@ -11,7 +11,7 @@ from fake_data import fake_dataset
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
-from autoctr.model import fusion as fusion_module
+from autoctr.model import node as node_module
 from autoctr.model import sparsity
 from autoctr.model.architecture import Architecture, Node, inputs
 from autoctr.model.candidate import Candidate
@@ -125,7 +125,7 @@ def test_a_gates_gradient_is_the_gradient_of_the_hard_gate(dataset: Dataset, mon
         if name.endswith("gates"):
             view.copy_(open_gates(view).to(view.dtype))
     # the forward as a smooth function of the gates themselves
-    monkeypatch.setattr(fusion_module, "straight_through", lambda gates: gates)
+    monkeypatch.setattr(node_module, "straight_through", lambda gates: gates)
     at, seen = 0, set()
     for weight in cohort.network.architecture.weights.values():
         for n in range(weight.size if weight.name.endswith("gates") else 0):

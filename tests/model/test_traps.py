@@ -14,6 +14,7 @@ from autoctr.model import sparsity
 from autoctr.model.architecture import ATTENTION, OPERATORS, consumers, full, inputs, one_hot, parallel
 from autoctr.model.candidate import Candidate, sparsities
 from autoctr.model.gates import open_gates, straight_through
+from autoctr.model.node import Node
 from autoctr.model.operators import FUSION_OPERATORS, Edge
 from autoctr.model.parameters import Layout
 from autoctr.training.cohort import Cohort, frozen_tables
@@ -39,13 +40,16 @@ def fresh(dataset: Dataset, **settings: Any) -> Cohort:
 def wide_edges(width: int, gates: list[float], seed: int = 0) -> list[Edge]:
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(len(gates), 1, 30, width, generator=draw, dtype=torch.float64)
-    return [Edge(f"E{u}", x[u], torch.full((1, 1, 1), gate, dtype=torch.float64)) for u, gate in enumerate(gates)]
+    return [Edge(x[u], torch.full((1, 1, 1), gate, dtype=torch.float64)) for u, gate in enumerate(gates)]
 
 
-def operator_weights(operator: str, edges: list[Edge], width: int) -> dict[str, Tensor]:
-    layout = Layout()
-    FUSION_OPERATORS[operator].declare(layout, "N", [edge.source for edge in edges], width)
-    return layout.views(layout.initial([3]).double()) if layout.weights else {}
+def joined(operator: str, edges: list[Edge], width: int) -> Tensor:
+    """What an operator with fresh weights makes of its inputs."""
+    layout, joins, sources = Layout(), FUSION_OPERATORS[operator], [f"E{u}" for u in range(len(edges))]
+    joins.declare(layout, "N", sources, width)
+    weights = layout.views(layout.initial([3]).double()) if layout.weights else {}
+    out, _ = joins.forward([weights[name] for name in joins.names("N", sources)], edges)
+    return out
 
 
 # 1.9 OptFusion
@@ -53,35 +57,38 @@ def operator_weights(operator: str, edges: list[Edge], width: int) -> dict[str, 
 
 def test_trap_1_9_2_product_survives_a_closed_gate() -> None:
     edges = wide_edges(8, [1.0, 0.0, 1.0])
-    out = FUSION_OPERATORS["product"].forward({}, "N", edges)
+    out = joined("product", edges, 8)
     torch.testing.assert_close(out, edges[0].value * edges[2].value, rtol=1e-12, atol=0)
     assert float(out.abs().min()) > 0
 
 
 def test_trap_1_9_2_a_closed_gate_of_product_gets_a_gradient() -> None:
-    logits = torch.tensor([0.5, -0.5, 0.5], dtype=torch.float64, requires_grad=True)
-    values = [edge.value for edge in wide_edges(8, [1.0] * 3)]
-    gates = straight_through(logits)
-    edges = [Edge(f"E{u}", value, gates[u].view(1, 1, 1)) for u, value in enumerate(values)]
-    out = FUSION_OPERATORS["product"].forward({}, "N", edges)
+    values = [edge.value for edge in wide_edges(8, [1.0] * 4)]
+    logits = torch.tensor([[0.5, -0.5, 0.5, 0.5]], dtype=torch.float64, requires_grad=True)
+    only = torch.full((1, len(OPERATORS)), -torch.inf, dtype=torch.float64)
+    only[0, OPERATORS.index("product")] = 0.0
+    node = Node([Candidate(blocks=1, architecture="learn")], 2, 8, torch.tensor)
+    layout = Layout()
+    node.declare(layout)
+    weights = layout.views(layout.initial([3]).double())
+    out = node.forward(weights, dict(enumerate(values)), {"O.gates": logits, "O.operators": only})
     (gradient,) = torch.autograd.grad(out.sum(), [logits])
-    expected = (values[0] * values[2] * (values[1] - 1)).sum()
-    assert float(gradient[1]) == pytest.approx(float(expected), rel=1e-12)
-    assert float(gradient[1]) != 0
+    expected = (values[0] * values[2] * values[3] * (values[1] - 1)).sum()
+    assert float(gradient[0, 1]) == pytest.approx(float(expected), rel=1e-12)
+    assert float(gradient[0, 1]) != 0
 
 
 @pytest.mark.parametrize("width", [8, 256])
 def test_trap_1_9_3_attention_keeps_the_scale(width: int) -> None:
     edges = wide_edges(width, [1.0])
-    out = FUSION_OPERATORS["attention"].forward(operator_weights("attention", edges, width), "N", edges)
+    out = joined("attention", edges, width)
     assert 0.7 < float(out.std() / edges[0].value.std()) < 1.5
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_trap_1_9_3_no_operator_starts_far_below_add(operator: str) -> None:
     width, edges = 64, wide_edges(64, [1.0, 1.0])
-    add = FUSION_OPERATORS["add"].forward({}, "N", edges)
-    out = FUSION_OPERATORS[operator].forward(operator_weights(operator, edges, width), "N", edges)
+    add, out = joined("add", edges, width), joined(operator, edges, width)
     assert float(out.std() / add.std()) > 0.2
 
 
