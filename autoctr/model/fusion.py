@@ -125,12 +125,12 @@ class FusionNetwork(Network):
             outputs = []
             for task in range(len(tasks)):
                 own = {name: mask[:, task : task + 1] for name, mask in masks.items()}
-                outputs.append(self._blocks(weights, inputs, own))
+                outputs.append(self._blocks(weights, inputs, own, {}))
             for name in inputs.closed or ():
                 if inputs.closed is not None and name != "x0":
                     inputs.closed[name] = inputs.closed[name] / len(tasks)
         else:
-            outputs = [self._blocks(weights, inputs, masks)] * len(tasks)
+            outputs = [self._blocks(weights, inputs, masks, inputs.values)] * len(tasks)
         heads = zip(tasks, outputs, strict=True)
         logits = torch.cat([linear(weights, f"head.{task}", out) for task, out in heads], 2)
         closed, penalty = inputs.closed or {}, None
@@ -139,13 +139,15 @@ class FusionNetwork(Network):
             penalty = self.pruners.penalty(list(closed.values()), inputs.progress, one_hot, self.counted)
         return Pass(logits, penalty, closed)
 
-    def _blocks(self, weights: Views, inputs: Inputs, masks: Mapping[str, Tensor]) -> Tensor:
-        """The output node's neurons, [K, B, H]."""
-        x = inputs.x0
-        values: dict[int, Tensor] = {0: x}
+    def _blocks(self, weights: Views, inputs: Inputs, masks: Mapping[str, Tensor], values: dict[int, Tensor]) -> Tensor:
+        """The output node's neurons, [K, B, H]; those of every producer go into ``values``."""
+        x = values[0] = inputs.x0
         deep = 0
         for position, name in enumerate(producers(self.blocks)):
             if position not in self.needed or position == 0:
+                continue
+            if position in values:
+                deep += self._is_deep(position)
                 continue
             f = x if position == 1 else self.nodes[position - 2].forward(weights, values, inputs.learned)
             if not self._is_deep(position):

@@ -66,7 +66,8 @@ class Inputs:
     sparsity ramp that is done, gate and operator logits (supernets only), running statistics [K, S] (batch
     normalisation only), and masks of maskable weights, [K, U, M] (tickets only). Pruned layers put their shares of
     closed neurons into ``closed``, unless it is None. With ``rests``, normalisation uses its running statistics and
-    leaves them as they are, in training too.
+    leaves them as they are, in training too. ``values`` holds outputs of components that are known already, by their
+    numbers; what else is computed is put there.
     """
 
     x0: Tensor
@@ -79,6 +80,7 @@ class Inputs:
     masks: Tensor | None
     closed: dict[str, Tensor] | None
     rests: bool
+    values: dict[int, Tensor]
 
 
 class Network(abc.ABC):
@@ -183,6 +185,7 @@ class Network(abc.ABC):
         progress: float = 1.0,
         measure: bool = False,
         rests: bool = False,
+        values: dict[int, Tensor] | None = None,
     ) -> Pass:
         """Logits of every member for every row.
 
@@ -195,6 +198,8 @@ class Network(abc.ABC):
             progress: share of the sparsity ramp that is done.
             measure: tell the shares of closed neurons in evaluation too.
             rests: keep running statistics as they are, and use them, in training too.
+            values: of a searched network without tickets: outputs of components, by their number, that need not be
+                computed again. Those that are computed are added.
 
         Returns: logits [K, B, tasks], penalty [K].
         """
@@ -204,7 +209,8 @@ class Network(abc.ABC):
             x = dropout(x, self.embedding_rates, self.seeds, step, 0)
         learned = None if architecture is None else self.architecture.views(architecture)
         closed: dict[str, Tensor] | None = {} if measure or step is not None else None
-        inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed, rests)
+        values = {} if values is None else values
+        inputs = Inputs(x, domain, batch, step, progress, learned, running, masks, closed, rests, values)
         x = self.select(weights, x, inputs)
         inputs.x0 = linear(weights, "projection", x) if self.projected else x
         result = self.body(weights, inputs)

@@ -15,7 +15,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import ADD, OPERATORS, PRODUCT, Architecture, Node, consumers, inputs, one_hot, parallel
 from autoctr.model.candidate import Candidate
 from autoctr.model.gates import open_gates
-from autoctr.model.network import Batch
+from autoctr.model.network import Batch, Network
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime, Splits, score_members
 from autoctr.training.metrics import log_loss
@@ -25,7 +25,7 @@ HELD_OUT = 0.2
 LARGEST_BATCH, SMALLEST_BATCH = 512, 64
 LEARNING_RATE = 1e-3
 FEWEST_STEPS = 250
-DROP_ROWS = 16_384
+DROP_ROWS, PROBE_ROWS = 16_384, 2048
 DROP_TOLERANCE = 1e-5
 SIGNAL_ROWS = 512
 SIGNAL_SHARE = 1e-3
@@ -132,7 +132,7 @@ def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Da
     if candidate.readout == "hard":
         chosen = Architecture(tuple(Node(n.open, one_hot(n.operators.index(max(n.operators)))) for n in mixture.nodes))
     else:
-        chosen = _drop(supernet, mixture, splits.valid.head(DROP_ROWS), dataset, candidate.learned)
+        chosen = _drop(supernet, mixture, splits.valid.head(DROP_ROWS), candidate.learned)
     return chosen if candidate.retrain == "supernet" else trainable(chosen, mixture, candidate, splits.valid, dataset)
 
 
@@ -167,25 +167,72 @@ def trainable(
     return chosen
 
 
-def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset: Dataset, learned: str) -> Architecture:
+class _Probe:
+    """Losses of architectures with a trained supernet's weights.
+
+    Nodes change from the output backwards, so that what lies before the one in question is still as in the supernet:
+    it is computed once.
+    """
+
+    def __init__(self, supernet: Cohort, mixture: Architecture, rows: ResidentRows) -> None:
+        self.network, self.weights, self.labels = supernet.network, supernet.weights(), rows.labels
+        self.chunks: list[tuple[Tensor, Batch, dict[int, Tensor]]] = [
+            (numbers, batch, {}) for numbers, batch in rows.chunks(PROBE_ROWS)
+        ]
+        for _, batch, values in self.chunks:
+            self._logits(batch, mixture, values)
+
+    def _logits(self, batch: Batch, architecture: Architecture, values: dict[int, Tensor]) -> Tensor:
+        weights = self.weights
+        with torch.inference_mode():
+            result = self.network.forward(
+                weights.flat,
+                weights.table,
+                batch.ids,
+                batch,
+                architecture=as_logits(architecture, self.network),
+                running=weights.running,
+                progress=weights.progress,
+                values=values,
+            )
+        return result.logits[0]
+
+    def loss(self, architecture: Architecture, position: int) -> float:
+        """Log-loss on the rows of a network whose nodes before ``position`` are those of the mixture."""
+        logits = torch.empty_like(self.labels)
+        for numbers, batch, values in self.chunks:
+            known = {number: value for number, value in values.items() if number < position + 2}
+            logits[numbers] = self._logits(batch, architecture, known)
+        return float(log_loss(logits, self.labels))
+
+
+def as_logits(architecture: Architecture, network: Network) -> Tensor:
+    """Gate and operator logits with which a supernet computes ``architecture``, [1, A]."""
+    logits = torch.zeros(1, network.architecture.size, dtype=network.dtype)
+    views = network.architecture.views(logits)
+    for name, node in zip(consumers(network.blocks), architecture.nodes, strict=True):
+        if f"{name}.gates" in views:
+            views[f"{name}.gates"].copy_(torch.tensor([1.0 if is_open else -1.0 for is_open in node.open]))
+        if f"{name}.operators" in views:
+            views[f"{name}.operators"].copy_(torch.tensor(node.operators, dtype=torch.float64).log())
+    return logits.to(network.device)
+
+
+def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, learned: str) -> Architecture:
     """Greedy removal by measured validation loss, node by node from the output backwards.
 
     An operator's worth is the loss when it alone stays at its node. Then connections close one after another,
     as long as the loss does not rise by more than 1e-5. What was not ``learned`` stays as it is.
     """
 
-    def loss(architecture: Architecture) -> float:
-        logits = discretise(supernet, architecture, dataset).logits(valid)
-        return float(log_loss(logits[0], valid.labels))
-
-    current = mixture
+    probe, current = _Probe(supernet, mixture, valid), mixture
     for position in range(len(mixture.nodes) - 1, -1, -1):
         if position < len(mixture.nodes) - 1 and position + 2 not in current.live():
             continue
         node = current.nodes[position]
         operators = [ADD] if learned == "connections" else range(len(OPERATORS))
         options = [current.with_node(position, Node(node.open, one_hot(o))) for o in operators]
-        losses = [loss(option) for option in options]
+        losses = [probe.loss(option, position) for option in options]
         lowest = min(losses)
         current = options[losses.index(lowest)]
         for u in range(len(node.open)) if learned != "operators" else ():
@@ -194,7 +241,7 @@ def _drop(supernet: Cohort, mixture: Architecture, valid: ResidentRows, dataset:
             if not node.open[u] or not any(flags):
                 continue
             option = current.with_node(position, Node(flags, node.operators))
-            after = loss(option)
+            after = probe.loss(option, position)
             if after <= lowest + DROP_TOLERANCE:
                 current, lowest = option, min(after, lowest)
     return Architecture(tuple(n if n.hard else Node(n.open, one_hot(0)) for n in current.nodes))

@@ -116,6 +116,28 @@ def test_drop_costs_no_more_than_it_may(laboratory: Laboratory) -> None:
     assert loss("drop") <= loss("hard") + 1e-3
 
 
+@pytest.mark.parametrize("settings", [{}, {"norm": "batch", "sparsity": 0.3}, {"learned": "operators"}], ids=str)
+def test_the_losses_of_drop_are_those_of_the_discrete_networks(
+    settings: dict[str, Any], laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oneshot, "PROBE_ROWS", 100)  # several chunks, the last of them shorter
+    candidate = LEARN.replace(readout="soft", **settings)
+    supernet, valid = supernet_of(laboratory, candidate), laboratory.splits.valid.head(250)
+    current = read_out(supernet, candidate, laboratory.splits, laboratory.dataset)
+    probe = oneshot._Probe(supernet, current, valid)
+    draw = torch.Generator().manual_seed(0)
+    for position in range(len(current.nodes) - 1, -1, -1):
+        count = len(current.nodes[position].open)
+        flags = tuple(torch.rand(count, generator=draw).gt(0.5).tolist()[1:]) + (True,)
+        if settings.get("learned") == "operators":
+            flags = (True,) * count
+        operator = int(torch.randint(4, (), generator=draw))
+        current = current.with_node(position, Node(flags, one_hot(operator)))
+        logits = discretise(supernet, current, laboratory.dataset).logits(valid)[0]
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logits.double(), valid.labels.double())
+        assert probe.loss(current, position) == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_alternating_holds_rows_out_that_the_weights_never_see(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
