@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoctr.allocator import keep_freed_memory
 from autoctr.errors import UserError
 
 if TYPE_CHECKING:
@@ -502,6 +503,7 @@ def main() -> None:
     # OpenMP threads that wait by spinning bring two processes on the same cores to a standstill. Short waits cost a
     # tenth of the speed of a lone process and keep shared machines going. Read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    keep_freed_memory()
     warnings.showwarning = lambda message, *_, **__: click.echo(f"autoctr: warning: {message}", err=True)
     try:
         cli.main(standalone_mode=False)

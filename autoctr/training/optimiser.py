@@ -18,7 +18,7 @@ def _move(first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, step: i
     first.lerp_(gradient, 1 - BETA1)
     second.mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
     scale = (second / (1 - BETA2**step)).sqrt_().add_(EPSILON)
-    return (first / scale).mul_(rate / (1 - BETA1**step))
+    return torch.div(first, scale, out=scale).mul_(rate / (1 - BETA1**step))
 
 
 class DenseAdam:

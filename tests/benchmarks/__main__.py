@@ -17,6 +17,8 @@ from fitting import fitting
 from supernets import discrete, supernet
 from vocabularies import vocabularies
 
+from autoctr.allocator import keep_freed_memory
+
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "fit": fitting,
     "supernet": supernet,
@@ -37,6 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     where = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.processor()
     print(f"{where or platform.machine()}, {arguments.threads} threads, torch {torch.__version__}")
     for name in arguments.names:

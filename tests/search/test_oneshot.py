@@ -128,7 +128,7 @@ def test_the_losses_of_drop_are_those_of_the_discrete_networks(
     draw = torch.Generator().manual_seed(0)
     for position in range(len(current.nodes) - 1, -1, -1):
         count = len(current.nodes[position].open)
-        flags = tuple(torch.rand(count, generator=draw).gt(0.5).tolist()[1:]) + (True,)
+        flags = (*torch.rand(count, generator=draw).gt(0.5).tolist()[1:], True)
         if settings.get("learned") == "operators":
             flags = (True,) * count
         operator = int(torch.randint(4, (), generator=draw))
