@@ -128,7 +128,7 @@ class Candidate:
     task_space: Literal["all", "clicked", "esmm"] = "all"
     order: Literal["mixed", "alternating"] = "mixed"
     learning_rate: float = 3e-3
-    embedding_rate: float = 1.0
+    embedding_rate: float = 4.0
     weight_decay: float = 1e-6
     embedding_l2: float = 1e-6
     dropout: float = 0.2
