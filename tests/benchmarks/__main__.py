@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from cohorts import cohorts
+from embeddings import embeddings
 from encoding import encoding
 from fitting import fitting
 from supernets import discrete, supernet
@@ -26,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "vocabulary": vocabularies,
     "cohort": cohorts,
     "encoding": encoding,
+    "embeddings": embeddings,
 }
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding)")
+    parser.add_argument("--kuairand", type=Path, help="folder of KuaiRand-Pure (embeddings)")
     parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (supernet, discrete, vocabulary, cohort)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

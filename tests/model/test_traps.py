@@ -103,7 +103,8 @@ def test_trap_1_9_4_gates_rest_before_they_are_wired(dataset: Dataset, rate: flo
     # the architecture's Adam counts its own steps: the first is one whole rate, however late it comes
     cohort.step(next(rows.batches(0, 0, 50)), wire=True)
     moved = (cohort.architecture - start).abs()
-    torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=1e-3, atol=0)
+    # (less Adam's ε beside a small gradient)
+    torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=1e-2, atol=0)
 
 
 def test_trap_1_9_5_a_node_never_loses_its_last_input(dataset: Dataset) -> None:

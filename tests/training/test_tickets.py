@@ -447,7 +447,7 @@ def test_two_trainings_with_the_same_order_have_no_barrier(dataset: Dataset, spl
 def test_the_barrier_equals_the_reference(
     dataset: Dataset, splits: Splits, masked: bool, norm: str, rate: float, epochs: float
 ) -> None:
-    member = MEMBER.replace(norm=norm, learning_rate=rate, dropout=0.0)
+    member = MEMBER.replace(norm=norm, learning_rate=rate, embedding_rate=1.0, dropout=0.0)
     start = Cohort.on(dataset, [member])
     masks = found(dataset, splits, ticket_epochs=0.1).masks[None] if masked else None
     told = error_barrier(start.members[0], splits, dataset, seeds=(1, 2), epochs=epochs, masks=masks, points=5)
