@@ -215,9 +215,9 @@ class Cohort:
         Returns: each member's loss before the step, [K].
         """
         rows, positions = self.distinct(batch.ids)
-        values = self.table[rows].requires_grad_()
-        flat = self.flat.detach().requires_grad_()
-        architecture = self.architecture.detach().requires_grad_() if self.network.relaxed else None
+        values = self.table[rows].requires_grad_(weigh and not self.adapters_only)
+        flat = self.flat.detach().requires_grad_(weigh)
+        architecture = self.architecture.detach().requires_grad_(wire) if self.network.relaxed else None
         if weigh:
             self.steps += 1
             self.rows += len(batch)
@@ -246,19 +246,19 @@ class Cohort:
             losses = ((losses * counted).sum(1) / counted.sum(0).clamp(min=1)).mean(1)
         if result.penalty is not None:
             losses = losses + result.penalty
-        leaves = [flat, values] if architecture is None else [flat, values, architecture]
-        gradients = torch.autograd.grad(losses.sum(), leaves)
+        leaves = [leaf for leaf in (flat, values, architecture) if leaf is not None and leaf.requires_grad]
+        gradients = iter(torch.autograd.grad(losses.sum(), leaves))
         with torch.no_grad():
-            if wire:
-                self.wiring_steps += 1
-                self.wiring.step(self.architecture, gradients[2], self.wiring_steps)
             if weigh:
-                self.dense.step(self.flat, gradients[0], self.steps, self._may_move(batch))
+                self.dense.step(self.flat, next(gradients), self.steps, self._may_move(batch))
                 moved = before = values.detach()
                 if not self.adapters_only:
-                    moved = self.sparse.step(self.table, rows, before, gradients[1], self.steps)
+                    moved = self.sparse.step(self.table, rows, before, next(gradients), self.steps)
                 if self.average is not None:
                     self.average.step(self.flat, rows, before, moved)
+            if wire:
+                self.wiring_steps += 1
+                self.wiring.step(self.architecture, next(gradients), self.wiring_steps)
         return losses.detach()
 
     def _belonging(self, part: str) -> Tensor:
