@@ -115,7 +115,7 @@ def plain_candidate(**changes: Any) -> Candidate:
         UserError: for a value out of its range.
     """
     try:
-        return Candidate(wiring=parallel(2), averaging=0.0, batch=512).replace(**changes)
+        return Candidate(wiring=parallel(2), averaging=0.0, batch=512, embedding_rate=1.0).replace(**changes)
     except ValueError as error:
         raise UserError(str(error).replace("_", " ")) from error
 
