@@ -109,7 +109,8 @@ class Replay:
 def plain_candidate(**changes: Any) -> Candidate:
     """The network of target and complete model: DCN-v2, with batches that suit a day of a poor domain.
 
-    Weights are not averaged, because an average over 100 steps is many days old.
+    Weights are not averaged, because an average over 100 steps is many days old, and embedding rows step no further
+    than dense weights, because a day shows most ids too rarely for more.
 
     Raises:
         UserError: for a value out of its range.
