@@ -38,16 +38,30 @@ class Node:
         if not nodes:
             used = OPERATORS[:1] if self.learned == "connections" else OPERATORS
             self.edges = {operator: list(range(self.count)) for operator in used}
+            self.kinds = [_OPEN] * self.count
+            self.chosen = self._choose(self.edges)
             return
         self.edges = {}
         for index, operator in enumerate(OPERATORS):
             users = [node for node in nodes if node.operators[index] > 0]
             if users:
                 self.edges[operator] = [u for u in range(self.count) if any(node.open[u] for node in users)]
-        self.gates = tensor([[float(is_open) for is_open in node.open] for node in nodes])
+        self.chosen = self._choose(self.edges)
+        self.gates = tensor([[float(node.open[u]) for u in self.chosen.inputs] for node in nodes])
         self.kinds = _kinds(self.gates)
         if any(share not in (0.0, 1.0) for node in nodes for share in node.operators) or len(self.edges) > 1:
             self.shares = tensor([node.operators for node in nodes])
+
+    def _choose(self, edges: Mapping[str, Sequence[int]]) -> _Chosen:
+        """What is computed if each operator joins the inputs ``edges``."""
+        used = sorted({u for chosen in edges.values() for u in chosen})
+        place = {u: number for number, u in enumerate(used)}
+        parts, weights = [], []
+        for operator, chosen in edges.items():
+            names = FUSION_OPERATORS[operator].names(self.name, [self.sources[u] for u in chosen])
+            weights += names
+            parts.append(_Part(OPERATORS.index(operator), [place[u] for u in chosen], len(names)))
+        return _Chosen(used, parts, weights)
 
     def declare(self, layout: Layout) -> None:
         """Weights of the used operators for the used inputs."""
@@ -61,29 +75,21 @@ class Node:
             values: outputs [K, B, H] of the producers by their number.
             learned: the gates' and operators' logits of a supernet.
         """
-        gates, shares, edges = self.gates, self.shares, self.edges
-        kinds = self.kinds if learned is None else [_OPEN] * self.count
+        gates, shares, kinds, chosen = self.gates, self.shares, self.kinds, self.chosen
+        trains = torch.is_grad_enabled()
         if learned is not None and self.learned != "operators":
             gates = straight_through(learned[f"{self.name}.gates"])
-            kinds = _kinds(gates)
+            # To ask a GPU costs a wait for it, so that in training all its gates count as mixed.
+            kinds = [_MIXED] * self.count if trains and gates.device.type != "cpu" else _kinds(gates)
         if learned is not None and self.learned != "connections":
             shares = learned[f"{self.name}.operators"].softmax(-1)
-            if not torch.is_grad_enabled():
+            if not trains:
                 heaviest = dict(zip(OPERATORS, shares.amax(0).tolist(), strict=True))
-                edges = {operator: chosen for operator, chosen in edges.items() if heaviest[operator] > 0}
-        used = sorted({u for chosen in edges.values() for u in chosen})
-        if shares is None and len(used) == 1 and kinds[used[0]] == _OPEN and "add" in edges:
-            return values[used[0]]
-        place = {u: number for number, u in enumerate(used)}
-        parts, needed = [], []
-        for operator, chosen in edges.items():
-            names = FUSION_OPERATORS[operator].names(self.name, [self.sources[u] for u in chosen])
-            needed += [weights[name] for name in names]
-            parts.append(_Part(OPERATORS.index(operator), [place[u] for u in chosen], len(names)))
-        plan = _Plan(parts, [kinds[u] for u in used])
-        if gates is not None:
-            gates = gates[:, used]
-        fused: Tensor = _Fuse.apply(plan, gates, shares, *(values[u] for u in used), *needed)  # type: ignore[no-untyped-call]
+                chosen = self._choose({operator: us for operator, us in self.edges.items() if heaviest[operator] > 0})
+        if shares is None and kinds == [_OPEN] and "add" in self.edges:
+            return values[chosen.inputs[0]]
+        tensors = [*(values[u] for u in chosen.inputs), *(weights[name] for name in chosen.weights)]
+        fused: Tensor = _Fuse.apply(_Plan(chosen.parts, kinds), gates, shares, *tensors)  # type: ignore[no-untyped-call]
         return fused
 
 
@@ -91,12 +97,7 @@ _OPEN, _CLOSED, _MIXED = "open", "closed", "mixed"
 
 
 def _kinds(gates: Tensor) -> list[str]:
-    """Of each input, whether its gate is known to be open or closed for all members, from [K, inputs].
-
-    Asking costs a wait for the device, so on a GPU the gates of a supernet count as mixed.
-    """
-    if gates.device.type != "cpu" and gates.requires_grad:
-        return [_MIXED] * gates.shape[1]
+    """Of each input, whether its gate is known to be open or closed for all members, from [K, inputs]."""
     flags = gates.detach().T.tolist()
     return [_OPEN if all(f == 1 for f in row) else _CLOSED if not any(row) else _MIXED for row in flags]
 
@@ -112,6 +113,15 @@ class _Part:
     @property
     def join(self) -> Operator:
         return FUSION_OPERATORS[OPERATORS[self.operator]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """The numbers of the inputs that are computed, the operators, and the names of all their weights."""
+
+    inputs: list[int]
+    parts: list[_Part]
+    weights: list[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -175,7 +175,7 @@ class _Probe:
     """
 
     def __init__(self, supernet: Cohort, mixture: Architecture, rows: ResidentRows) -> None:
-        self.network, self.weights, self.labels = supernet.network, supernet.weights(), rows.labels
+        self.supernet, self.weights, self.labels = supernet, supernet.weights(), rows.labels
         self.chunks: list[tuple[Tensor, Batch, dict[int, Tensor]]] = [
             (numbers, batch, {}) for numbers, batch in rows.chunks(PROBE_ROWS)
         ]
@@ -183,19 +183,9 @@ class _Probe:
             self._logits(batch, mixture, values)
 
     def _logits(self, batch: Batch, architecture: Architecture, values: dict[int, Tensor]) -> Tensor:
-        weights = self.weights
+        wanted = as_logits(architecture, self.supernet.network)
         with torch.inference_mode():
-            result = self.network.forward(
-                weights.flat,
-                weights.table,
-                batch.ids,
-                batch,
-                architecture=as_logits(architecture, self.network),
-                running=weights.running,
-                progress=weights.progress,
-                values=values,
-            )
-        return result.logits[0]
+            return self.supernet.evaluated(batch, self.weights, architecture=wanted, values=values).logits[0]
 
     def loss(self, architecture: Architecture, position: int) -> float:
         """Log-loss on the rows of a network whose nodes before ``position`` are those of the mixture."""

@@ -301,7 +301,7 @@ class Cohort:
         out = torch.empty(network.members, len(rows), tasks, dtype=network.dtype, device=network.device)
         with torch.inference_mode():
             for numbers, batch in rows.chunks(SCORING_ROWS):
-                out[:, numbers] = self._evaluated(batch, weights).logits
+                out[:, numbers] = self.evaluated(batch, weights).logits
         return out
 
     def closed(self, rows: ResidentRows, weights: Weights | None = None) -> dict[str, Tensor]:
@@ -311,21 +311,39 @@ class Cohort:
         counts = torch.bincount(rows.domain, minlength=rows.domains + 1)[: rows.domains].to(self.network.dtype)
         with torch.inference_mode():
             for _, batch in rows.chunks(SCORING_ROWS):
-                for name, share in self._evaluated(batch, weights, measure=True).closed.items():
+                for name, share in self.evaluated(batch, weights, measure=True).closed.items():
                     totals[name] = totals.get(name, torch.zeros_like(share)) + share * batch.segments.one_hot.sum(0)
         return {name: total / counts for name, total in totals.items()}
 
-    def _evaluated(self, batch: Batch, weights: Weights, *, measure: bool = False) -> Pass:
+    def evaluated(
+        self,
+        batch: Batch,
+        weights: Weights,
+        *,
+        measure: bool = False,
+        architecture: Tensor | None = None,
+        values: dict[int, Tensor] | None = None,
+    ) -> Pass:
+        """The pass of a batch in evaluation.
+
+        Args:
+            measure: tell the shares of closed neurons.
+            architecture: gate and operator logits [K, A] of a supernet, instead of those of ``weights``.
+            values: see :meth:`Network.forward`.
+        """
+        if architecture is None and self.network.relaxed:
+            architecture = weights.architecture
         return self.network.forward(
             weights.flat,
             weights.table,
             batch.ids,
             batch,
-            architecture=weights.architecture if self.network.relaxed else None,
+            architecture=architecture,
             running=weights.running,
             masks=weights.masks,
             progress=weights.progress,
             measure=measure,
+            values=values,
         )
 
     def weights(self) -> Weights:
