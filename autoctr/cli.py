@@ -119,6 +119,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--study", help="Name of the study.  [default: data set and space]")
 @click.option("--metric", help="wauc, auc or logloss of the first label.  [default: wauc]")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option("--precision", help="auto, fp32 or bf16, for training steps.  [default: the space's: fp32]")
 @click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
 @_where

@@ -83,6 +83,8 @@ class Candidate:
         dropout: share of zeroed neurons after each deep component; embedding_dropout after the embedding.
         averaging: decay per step of the weight average that is scored and kept; 0 takes the last weights.
         batch: rows per step. epochs: most passes over the training rows in the final fit.
+        precision: numbers that a training step computes its activations with, ``fp32`` or ``bf16``. Weights, embedding
+            rows, optimiser and loss are float32 either way, and so is all scoring.
     """
 
     embedding: int = 16
@@ -136,6 +138,7 @@ class Candidate:
     averaging: float = 0.99
     batch: int = 2048
     epochs: int = 10
+    precision: Literal["fp32", "bf16"] = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -241,7 +244,7 @@ class Candidate:
 FIELD_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Candidate)}
 
 #: Fields that stored candidates of earlier versions lack.
-LATER = ("snapshots", "pooling")
+LATER = ("snapshots", "pooling", "precision")
 
 SUPERNET = ["learned", "architecture_rate", "warmup", "alternating", "readout", "search_epochs", "retrain"]
 

@@ -70,7 +70,7 @@ class SnapshotPool:
         snapshots, known = self._read(first, frozen)
         query = looked_up[:, :, self.slot]
         if self.mapped:
-            query = torch.bmm(query, weights[f"{self.field.name}.query"])
+            query = torch.bmm(query, weights[f"{self.field.name}.query"].to(query.dtype))
         scores = torch.einsum("kbd,bmd->kbm", query, snapshots) / math.sqrt(self.field.width)
         # without any known snapshot the weights are alike and the snapshots zeros
         shares = scores.masked_fill(~known, torch.finfo(scores.dtype).min).softmax(2)
@@ -168,7 +168,7 @@ class FeatureEmbedding:
             pooled = (looked_up[:, :, start : start + slots] * known[:, :, None]).sum(2)
             parts.append(pooled / known.sum(1).clamp(min=1)[:, None])
         if self.scaled:
-            scaled = numbers.to(table.dtype)[None, :, :, None] * weights["numbers"][:, None]
+            scaled = numbers.to(table.dtype)[None, :, :, None] * weights["numbers"][:, None].to(table.dtype)
             parts.append(scaled.flatten(2))
         for column, frozen in enumerate(self.tables):
             if column in self.pools:

@@ -119,7 +119,7 @@ class FusionNetwork(Network):
         tasks = self.statistics.tasks
         if inputs.masks is not None:
             members, units = inputs.masks.shape[:2]
-            flat = self.maskable.views(inputs.masks.flatten(0, 1))
+            flat = self.maskable.views(inputs.masks.flatten(0, 1).to(inputs.x0.dtype))
             masks = {name: view.view(members, units, *view.shape[1:]) for name, view in flat.items()}
         if masks and self.candidates[0].ticket_unit == "task":
             outputs = []
@@ -185,7 +185,7 @@ class FusionNetwork(Network):
             if share is not None:
                 before = inputs.closed.get(name)
                 inputs.closed[name] = share if before is None else before + share
-        return self.pruners.factors(v, inputs.progress)
+        return self.pruners.factors(v, inputs.progress).to(h.dtype)
 
 
 def open_multiply_adds(

@@ -50,7 +50,7 @@ class Adapters:
         """
         a, b, bias = (weights[f"{name}.lora.{part}"] for part in ("A", "B", "bias"))
         if self.padded:
-            a, bias = a * self.mask, bias * self.used
+            a, bias = a * self.mask.to(a.dtype), bias * self.used.to(a.dtype)
         if x.device.type != "cpu" or a.shape[1] * self.rank <= 2 * x.shape[2]:
             return wide_form(x, a, b, bias, segments)
         return segment_form(x, a, b, bias, segments)
@@ -72,9 +72,9 @@ def segment_form(x: Tensor, a: Tensor, b: Tensor, bias: Tensor, segments: Segmen
 def wide_form(x: Tensor, a: Tensor, b: Tensor, bias: Tensor, segments: Segments) -> Tensor:
     """All domains' A in one product, masked to each row's own domain, then all domains' B in another."""
     members, domains, inputs, rank = a.shape
-    rows, outputs = x.shape[1], b.shape[3]
+    rows, outputs, one_hot = x.shape[1], b.shape[3], segments.one_hot.to(x.dtype)
     low = torch.bmm(x, a.permute(0, 2, 1, 3).reshape(members, inputs, domains * rank))
-    low = low.view(members, rows, domains, rank) * segments.one_hot[:, :, None]
+    low = low.view(members, rows, domains, rank) * one_hot[:, :, None]
     low = low.reshape(members, rows, domains * rank)
-    shift = torch.matmul(segments.one_hot, bias)
+    shift = torch.matmul(one_hot, bias)
     return torch.baddbmm(shift, low, b.reshape(members, domains * rank, outputs))

@@ -25,7 +25,7 @@ from autoctr.model.tasks import entire_space
 
 SHAPE_FIELDS = (
     "backbone", "experts", "embedding", "width", "blocks", "cross", "norm", "sparsity_form", "pruner_input",
-    "input_pruner", "learned", "ticket_unit", "batch", "order", "task_space", "snapshots", "pooling",
+    "input_pruner", "learned", "ticket_unit", "batch", "order", "task_space", "snapshots", "pooling", "precision",
 )  # fmt: skip
 
 
@@ -96,6 +96,7 @@ class Network(abc.ABC):
         architecture: the gates and operator logits of one member of a supernet (empty for a discrete network).
         normalisation: running means and variances of one member (empty without batch normalisation).
         maskable: the dense weights of one member that tickets may prune.
+        computing: the type of what training steps compute; in evaluation it is that of the weights.
         relaxed: whether it is a supernet.
         pruners: of the members; None if none is sparse.
     """
@@ -120,6 +121,7 @@ class Network(abc.ABC):
         self.pruners: Pruners | None = None
         self.statistics, self.candidates = statistics, tuple(candidates)
         self.dtype, self.device = dtype, torch.device(device)
+        self.computing = torch.bfloat16 if first.precision == "bf16" else dtype
         self.members, self.blocks = len(candidates), first.blocks
         frozen = {name: table.to(self.device, dtype) for name, table in tables.items()}
         self.embedding = FeatureEmbedding(statistics, first.embedding, frozen)
@@ -203,8 +205,11 @@ class Network(abc.ABC):
 
         Returns: logits [K, B, tasks], penalty [K].
         """
-        weights = self.layout.views(flat)
+        kind = flat.dtype if step is None else self.computing
+        weights = self.layout.views(flat.to(kind))
+        # Rows are cast behind the look-up: the gradients of an id's occurrences add up in the type of the table.
         x, domain = self.embedding.forward(weights, table, positions, batch.ids, batch.numbers, batch.vectors)
+        x, domain = x.to(kind), domain.to(kind)
         if step is not None and self.drops_embedding:
             x = dropout(x, self.embedding_rates, self.seeds, step, 0)
         learned = None if architecture is None else self.architecture.views(architecture)
@@ -214,6 +219,7 @@ class Network(abc.ABC):
         x = self.select(weights, x, inputs)
         inputs.x0 = linear(weights, "projection", x) if self.projected else x
         result = self.body(weights, inputs)
+        result.logits = result.logits.to(flat.dtype)
         if self.candidates[0].task_space == "esmm":
             result.logits = entire_space(result.logits)
         return result

@@ -89,7 +89,8 @@ class Node:
         if shares is None and kinds == [_OPEN] and "add" in self.edges:
             return values[chosen.inputs[0]]
         tensors = [*(values[u] for u in chosen.inputs), *(weights[name] for name in chosen.weights)]
-        fused: Tensor = _Fuse.apply(_Plan(chosen.parts, kinds), gates, shares, *tensors)  # type: ignore[no-untyped-call]
+        factors = [None if part is None else part.to(tensors[0].dtype) for part in (gates, shares)]
+        fused: Tensor = _Fuse.apply(_Plan(chosen.parts, kinds), *factors, *tensors)  # type: ignore[no-untyped-call]
         return fused
 
 

@@ -30,7 +30,7 @@ class BatchNorm:
         """
         width, rows = h.shape[2], h.shape[1]
         if training and rows > 1:
-            variance, mean = torch.var_mean(h, dim=1, correction=0)
+            variance, mean = (part.to(running.dtype) for part in torch.var_mean(h, dim=1, correction=0))
             with torch.no_grad():
                 unbiased = variance * (rows / (rows - 1))
                 running.lerp_(torch.cat([mean, unbiased], 1), MOMENTUM)
@@ -38,4 +38,4 @@ class BatchNorm:
             mean, variance = running[:, :width], running[:, width:]
         scale = weights[f"{name}.norm.scale"] * torch.rsqrt(variance + EPSILON)
         shift = weights[f"{name}.norm.shift"] - mean * scale
-        return torch.addcmul(shift[:, None], h, scale[:, None])
+        return torch.addcmul(shift[:, None].to(h.dtype), h, scale[:, None].to(h.dtype))

@@ -26,6 +26,7 @@ def study_text(study: Study) -> str:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
     lines.append(f"winner: trial {best['number']}, validation {facts['metric']} {best['value']:.5f}")
     lines += _lead_lines(best, records, study.settings.direction)
+    lines += _method_lines(facts)
     if best["test"] is not None:
         lines += ["", *_comparison(best)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
@@ -42,6 +43,14 @@ def _lead_lines(best: dict[str, Any], records: list[Record], direction: Directio
     return [
         f"trial {ahead.number} has {ahead.value:.5f}, but no clear lead over the plain network: {_interval(ahead.lead)}"
     ]
+
+
+def _method_lines(facts: dict[str, Any]) -> list[str]:
+    """What each method did to the plain network on validation by itself, where the study has tried more than one."""
+    if len(facts["methods"]) < 2:
+        return []
+    told = [f"{name} {found['difference']:+.5f} (trial {found['number']})" for name, found in facts["methods"].items()]
+    return [f"each method alone beside trial 0, validation {facts['metric']}: {', '.join(told)}"]
 
 
 def _interval(lead: Sequence[float]) -> str:

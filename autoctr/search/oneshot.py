@@ -34,7 +34,7 @@ SIGNAL_SHARE = 1e-3
 SUPERNET_FIELDS = (
     "embedding", "width", "blocks", "cross", "norm", "architecture_rate", "warmup", "alternating", "search_epochs",
     "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
-    "pruner_input", "input_pruner", "rank", "rank_tilt", "rank_divisor", "learned", "order",
+    "pruner_input", "input_pruner", "rank", "rank_tilt", "rank_divisor", "learned", "order", "precision",
 )  # fmt: skip
 #: Those in which supernets that train together must agree, beside their shape.
 SCHEDULE_FIELDS = ("warmup", "alternating", "search_epochs")

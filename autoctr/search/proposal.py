@@ -21,15 +21,13 @@ MOST_STARTUP = 10
 CHANGED_AT_START, CHANGED_LATER = 1 / 4, 1 / 8
 ATTEMPTS = 50
 
-#: The field that switches each method on: its value when off, and a middling one.
-METHODS: dict[str, tuple[Any, Any]] = {
-    "architecture": ("parallel", "learn"),
-    "retrain": ("supernet", "scratch"),
-    "sparsity": (0, 0.2),
-    "rank": (0, 4),
-    "keep_rate": (1, 0.5),
-    "warm_start": (0, 0.5),
-    "snapshots": (0, 4),
+#: The fields that switch each method on, each with its value when off and a middling one; what takes least time first.
+METHODS: dict[str, dict[str, tuple[Any, Any]]] = {
+    "mlora": {"rank": (0, 4)},
+    "adasparse": {"sparsity": (0, 0.2)},
+    "ecdctr": {"warm_start": (0, 0.5), "snapshots": (0, 4)},
+    "lt4rec": {"keep_rate": (1, 0.5)},
+    "optfusion": {"architecture": ("parallel", "learn")},
 }
 
 
@@ -43,26 +41,49 @@ class Proposal:
 
 def plain(space: Space) -> Candidate:
     """Trial 0: the plain shared network, every method off, the same training defaults on every data set."""
-    return Candidate(epochs=space.base().epochs, batch=space.base().batch)
-
-
-def methods_on(space: Space) -> Candidate:
-    """Trial 1: the defaults with every method on that the space can switch on, as far as they go together."""
     base = space.base()
-    for name, (off, value) in METHODS.items():
-        part = space.vary.get(name)
-        chosen = None if part is None else part.nearest(value, but=off)
-        if chosen is not None:
-            base = _with(base, name, [chosen]) or base
+    return Candidate(epochs=base.epochs, batch=base.batch, precision=base.precision)
+
+
+def defaults(space: Space) -> Candidate:
+    """The defaults as far as the space holds them; methods that it does not let go are on."""
+    base = space.base()
+    wanted = {name: middling for method in METHODS.values() for name, (_, middling) in method.items()}
     for name, part in space.vary.items():
-        if not part.contains(getattr(base, name)):
-            found = _with(base, name, part.examples())
-            if found is None:
-                raise UserError(
-                    f"the fields of space {space.name} do not go together: no legal value of {name} is left"
-                )
-            base = found
+        if part.contains(getattr(base, name)):
+            continue
+        near = part.nearest(wanted[name], but=None) if name in wanted else None
+        found = _with(base, name, [*([] if near is None else [near]), *part.examples()])
+        if found is None:
+            raise UserError(f"the fields of space {space.name} do not go together: no legal value of {name} is left")
+        base = found
     return base
+
+
+def each_method(space: Space) -> list[Candidate]:
+    """The defaults with one method on at a time, of those that the space can switch on; at least one candidate."""
+    base, found = defaults(space), []
+    for method in METHODS.values():
+        candidate = base
+        for name, (off, middling) in method.items():
+            part = space.vary.get(name)
+            chosen = None if part is None else part.nearest(middling, but=off)
+            if chosen is not None:
+                candidate = _with(candidate, name, [chosen]) or candidate
+        if candidate != base:
+            found.append(candidate)
+    return found or [base]
+
+
+def method_alone(candidate: Candidate, beside: Candidate) -> str | None:
+    """The only method of a candidate that without it is the plain one ``beside`` it, as in trials 1, 3, ..."""
+    candidate, beside = (given.replace(wiring=None, domain_ranks=None).effective() for given in (candidate, beside))
+    if candidate == beside:
+        return None
+    for name, method in METHODS.items():
+        if candidate.replace(**{field: off for field, (off, _) in method.items()}).effective() == beside:
+            return name
+    return None
 
 
 def _with(candidate: Candidate, name: str, values: Sequence[Any]) -> Candidate | None:
@@ -95,12 +116,14 @@ def propose(
         seed: of the study.
         direction: ``maximize`` or ``minimize``.
         expected: trials that the study will have in the end, as far as that is known.
-        shape: values that a trial from 2 on must have, so that it trains with others in one cohort.
+        shape: values that a trial from 2 on must have, so that it trains with others in one cohort; those with one
+            method on have their own.
     """
     weights = derive(seed, 0, "weights")
     tried = {_genes(record.candidate) for record in records}
-    if number < 2:
-        candidate = (plain(space) if number == 0 else methods_on(space)).replace(seed=weights)
+    methods = each_method(space)
+    if number == 0 or (number % 2 and number // 2 < len(methods)):
+        candidate = (methods[number // 2] if number else plain(space)).replace(seed=weights)
         first = Proposal(_wired(candidate, records, number, seed, direction), space.within(candidate))
         if _genes(first.candidate) not in tried:
             return first
@@ -138,7 +161,7 @@ def _values(
     expected: int,
     attempt: int,
 ) -> dict[str, Any]:
-    """Values of the varied fields of trial ``number``, from 2 on.
+    """Values of the varied fields of trial ``number``, where it is not the plain network or a method alone.
 
     Start-up trials change a quarter of the defaults at random. Then even numbers ask Optuna's sampler, and odd ones
     change an eighth of the best candidate's fields: with two dozen fields and as many trials, a density model alone
@@ -146,7 +169,7 @@ def _values(
     tried already or is not legal, always changes the best.
     """
     source = random.Random(derive(seed, number, f"change {attempt}" if attempt else "change"))
-    start = {**space.within(methods_on(space)), **space.within(plain(space))}
+    start = {**space.within(defaults(space)), **space.within(plain(space))}
     wider = 1 + attempt / 5  # what is near has been tried
     if number < 2 + startup_trials(expected):
         return _changed(space, start, CHANGED_AT_START * wider, source)

@@ -32,6 +32,7 @@ def search(
     study: str | None = None,
     storage: str | None = None,
     device: str = "auto",
+    precision: str | None = None,
     cohort: int | Literal["auto"] = "auto",
     seed: int = 0,
     metric: str = "wauc",
@@ -51,6 +52,8 @@ def search(
         study: its name; by default the data set's and the space's.
         storage: database address; by default SQLite in the study's folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        precision: ``fp32``, ``bf16``, or ``auto`` for the second where the device is made for it; None leaves it to the
+            space, and all shipped ones say fp32.
         cohort: how many candidates train together at most; ``auto`` = as many as the device is best at.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
         data_seed: of the data set's simulation, negatives and split.
@@ -59,8 +62,11 @@ def search(
     Raises:
         UserError: for whatever the user can mend.
     """
+    import torch
+
     from autoctr.data.presets import load_dataset
     from autoctr.training.metrics import METRICS
+    from autoctr.training.precision import find_precision
 
     watcher = watcher or Watcher()
     if metric not in METRICS:
@@ -71,9 +77,10 @@ def search(
     size = None if cohort == "auto" else cohort
     if size is not None and not 1 <= size <= LARGEST_COHORT:
         raise UserError(f"cohort is {size}; legal are auto and 1 to {LARGEST_COHORT}")
-    find_device(device)
+    place = torch.device(find_device(device))
+    chosen = None if precision is None else find_precision(precision, place)
     space = str(space)
-    loaded = load_space(space)
+    loaded = _load_space(space, chosen)
     where = {"data": data, "table": table, "schema": schema}
     if data_seed is not None:
         options["seed"] = data_seed
@@ -87,7 +94,7 @@ def search(
     _check_methods(loaded, encoded)
     loaded = _fitting(loaded, encoded, watcher)
     space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
-    settings = Settings(source, space_file, metric, seed, device, trials, time_limit, size)
+    settings = Settings(source, space_file, metric, seed, device, trials, time_limit, size, chosen)
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
     with made.owned():
         _run(made, loaded, encoded, watcher)
@@ -117,13 +124,18 @@ def resume(
     study = load_study(name, root=root, storage=storage)
     with study.owned():
         settings = study.settings
-        space = load_space(settings.space)
+        space = _load_space(settings.space, settings.precision)
         dataset, watcher = load_dataset(**_paths(settings.source)), watcher or Watcher()
         space = _fitting(space, dataset, watcher)
         study.check(fingerprint(settings, space, dataset.key))
         study.set_totals(trials or settings.trials, time_limit or settings.time_limit)
         _run(study, space, dataset, watcher)
     return study
+
+
+def _load_space(name: str, precision: str | None) -> Space:
+    space = load_space(name)
+    return space if precision is None else space.with_fixed(precision=precision)
 
 
 def _check_totals(trials: int | None, time_limit: float | None) -> None:
@@ -292,6 +304,22 @@ def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
     return {name: dataclasses.asdict(score_members(cohort, rows, dataset, task)[0]) for task, name in enumerate(tasks)}
 
 
+def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:
+    """What each method did alone, all else as in trial 0: its first such trial, and how far from it that scored."""
+    from autoctr.search.proposal import method_alone
+
+    records = study.records()
+    found: dict[str, dict[str, Any]] = {}
+    for record in records[1:]:
+        if records[0].value is None or record.value is None or record.state not in ("COMPLETE", "PRUNED"):
+            continue
+        name = method_alone(record.candidate, records[0].candidate)
+        if name is not None and name not in found:
+            distance = record.value - records[0].value
+            found[name] = {"number": record.number, "value": record.value, "difference": distance}
+    return found
+
+
 def summary(study: Study) -> dict[str, Any]:
     """What ``autoctr show --json`` prints."""
     best, proof = study.best(), study.database.user_attrs.get("proof")
@@ -302,6 +330,7 @@ def summary(study: Study) -> dict[str, Any]:
         "trials": [
             {"number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds} for r in study.records()
         ],
+        "methods": _methods_alone(study),
         "best": None,
     }
     if best is None:

@@ -148,6 +148,11 @@ class Space:
         vary = {name: part for name, part in self.vary.items() if name not in names}
         return dataclasses.replace(self, fix=fix, vary=vary)
 
+    def with_fixed(self, **fields: Value) -> Space:
+        """The space in which the named fields have one value."""
+        vary = {name: part for name, part in self.vary.items() if name not in fields}
+        return dataclasses.replace(self, fix={**self.fix, **fields}, vary=vary)
+
     def within(self, candidate: Candidate) -> dict[str, Any]:
         """The candidate's values of those varied fields whose range holds them."""
         values = {name: getattr(candidate, name) for name in self.vary}

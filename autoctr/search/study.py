@@ -35,7 +35,8 @@ class Settings:
 
     ``source`` are the arguments of :func:`autoctr.data.presets.load_dataset`, ``space`` is a name or a file.
     ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound. ``cohort`` is how many candidates
-    train together, None = as many as the device is best at.
+    train together, None = as many as the device is best at. ``precision`` holds for every candidate; None = the space's
+    word.
     """
 
     source: dict[str, Any]
@@ -46,6 +47,7 @@ class Settings:
     trials: int | None
     time_limit: float | None
     cohort: int | None = 1
+    precision: str | None = None
 
     @property
     def direction(self) -> Direction:

@@ -15,6 +15,8 @@ from cohorts import cohorts
 from embeddings import embeddings
 from encoding import encoding
 from fitting import fitting
+from limits import limits
+from processes import processes
 from supernets import discrete, supernet
 from vocabularies import vocabularies
 
@@ -26,6 +28,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "discrete": discrete,
     "vocabulary": vocabularies,
     "cohort": cohorts,
+    "processes": processes,
+    "limits": limits,
     "encoding": encoding,
     "embeddings": embeddings,
 }
@@ -38,7 +42,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding)")
     parser.add_argument("--kuairand", type=Path, help="folder of KuaiRand-Pure (embeddings)")
     parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (supernet, discrete, vocabulary, cohort)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (all but fit, encoding, embeddings)")
+    parser.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16"), help="(supernet, discrete, cohort, limits)"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

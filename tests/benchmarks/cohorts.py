@@ -21,7 +21,10 @@ def cohorts(arguments: argparse.Namespace) -> None:
     known = statistics(IDS)
     rows = batch(known, ROWS, 0, arguments.device)
     for size in (1, 2, 4, 8) if arguments.device == "cpu" else (1, 2, 4, 8, 16, 32, 64):
-        members = [PLAIN.replace(seed=k, learning_rate=1e-3 * (1 + k / size)) for k in range(size)]
+        members = [
+            PLAIN.replace(seed=k, learning_rate=1e-3 * (1 + k / size), precision=arguments.precision)
+            for k in range(size)
+        ]
         together = Cohort(known, members, {}, ramp=1, device=arguments.device)
         alone = [Cohort(known, [member], {}, ramp=1, device=arguments.device) for member in members]
         taken = seconds(

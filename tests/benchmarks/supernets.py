@@ -29,9 +29,9 @@ FOUND = Architecture(
 
 
 def supernet(arguments: argparse.Namespace) -> None:
-    """Rows per second of both in float32, in turns."""
+    """Rows per second of both, in turns; the plain one is always in float32."""
     known = statistics(IDS)
-    ours = Cohort(known, [LEARNING], {}, ramp=1, device=arguments.device)
+    ours = Cohort(known, [LEARNING.replace(precision=arguments.precision)], {}, ramp=1, device=arguments.device)
     network = PlainSupernet(known.vocabulary, FIELDS, EMBEDDING, WIDTH, BLOCKS).to(arguments.device)
     plain, rows = PlainTraining(network, 1e-3), batch(known, ROWS, 0, arguments.device)
     ids, labels = rows.ids.long(), rows.labels[:, 0]
@@ -41,7 +41,8 @@ def supernet(arguments: argparse.Namespace) -> None:
     taken = seconds({"autoctr": lambda: ours.step(rows, wire=True), "plain": lambda: plain.step(ids, labels)})
     speeds = {name: ROWS / value for name, value in taken.items()}
     print(
-        f"supernet of {BLOCKS} blocks at width {WIDTH}, batch {ROWS}: {speeds['autoctr']:,.0f} rows/s, plain modules "
+        f"supernet of {BLOCKS} blocks at width {WIDTH}, batch {ROWS}, {arguments.precision}: "
+        f"{speeds['autoctr']:,.0f} rows/s, plain modules "
         f"{speeds['plain']:,.0f} rows/s: {speeds['autoctr'] / speeds['plain']:.2f}x"
     )
 
@@ -81,8 +82,9 @@ def _copy(cohort: Cohort, plain: PlainSupernet) -> None:
 def discrete(arguments: argparse.Namespace) -> None:
     """Rows per second of a discrete network of the same width, in turns with its supernet."""
     known = statistics(IDS)
-    relaxed = Cohort(known, [LEARNING], {}, ramp=1, device=arguments.device)
-    fixed = Cohort(known, [LEARNING.replace(wiring=FOUND)], {}, ramp=1, device=arguments.device)
+    learning = LEARNING.replace(precision=arguments.precision)
+    relaxed = Cohort(known, [learning], {}, ramp=1, device=arguments.device)
+    fixed = Cohort(known, [learning.replace(wiring=FOUND)], {}, ramp=1, device=arguments.device)
     rows = batch(known, ROWS, 0, arguments.device)
     taken = seconds({"discrete": lambda: fixed.step(rows), "supernet": lambda: relaxed.step(rows, wire=True)})
     speeds = {name: ROWS / value for name, value in taken.items()}

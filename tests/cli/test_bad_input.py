@@ -31,6 +31,7 @@ def search(shared: Path, *more: object, dataset: bool = True) -> list[object]:
         (["--device", "tpu"], "unknown device 'tpu'; legal are auto, cpu, cuda and cuda:N"),
         (["--device", "mps"], "device mps is not supported"),
         (["--device", "cuda:99"], "device cuda:99 was asked for, but this machine has"),
+        (["--precision", "fp16"], "unknown precision 'fp16'; legal are auto, fp32, bf16"),
         (["--rows", 10], "10 rows are too few"),
         (["--truth", "lies"], "unknown truth 'lies'"),
         (["--study", "a b"], "study name 'a b' is not usable"),

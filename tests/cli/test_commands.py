@@ -45,7 +45,7 @@ def test_search_prints_plain_lines_where_there_is_no_terminal(root: Path) -> Non
 
 def test_show_json_has_the_promised_structure(shell: Shell, root: Path) -> None:
     facts = shown(shell, "sim", "--root", root)
-    assert facts.keys() == {"study", "dataset", "metric", "trials", "best"}
+    assert facts.keys() == {"study", "dataset", "metric", "trials", "methods", "best"}
     assert (facts["study"], facts["dataset"], facts["metric"]) == ("sim", "taobao-sim", "wauc")
     assert [trial["number"] for trial in facts["trials"]] == [0, 1, 2, 3]
     for trial in facts["trials"]:
@@ -74,11 +74,11 @@ def test_show_json_of_several_tasks(shell: Shell, root: Path) -> None:
 
 
 def test_show_one_trial(shell: Shell, root: Path) -> None:
-    facts = shown(shell, "sim", "--root", root, "--trial", 1)
+    facts = shown(shell, "sim", "--root", root, "--trial", 3)
     assert facts["candidate"]["architecture"] == "learn"
     assert facts["gap"].keys() == {"relaxed", "discrete"}
-    text = shell("show", "sim", "--root", root, "--trial", 1).stdout
-    assert text.startswith(f"trial 1: {facts['state'].lower()}, validation wauc")
+    text = shell("show", "sim", "--root", root, "--trial", 3).stdout
+    assert text.startswith(f"trial 3: {facts['state'].lower()}, validation wauc")
     assert "supernet " in text
     assert "network:" in text
     assert "has no trial 77; it has 0 to 3" in shell.refused("show", "sim", "--root", root, "--trial", 77)

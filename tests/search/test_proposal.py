@@ -16,7 +16,16 @@ from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED, Architecture
 from autoctr.model.candidate import Candidate
 from autoctr.search import proposal as proposal_module
-from autoctr.search.proposal import Proposal, methods_on, plain, propose, startup_trials
+from autoctr.search.proposal import (
+    METHODS,
+    Proposal,
+    defaults,
+    each_method,
+    method_alone,
+    plain,
+    propose,
+    startup_trials,
+)
 from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.rungs import is_weak
 from autoctr.search.seeds import derive
@@ -84,17 +93,29 @@ def test_trial_0_is_the_plain_network_with_every_method_off(space: Space) -> Non
     assert plain(load_space("joint")) == plain(load_space("plain"))
 
 
-def test_trial_1_has_the_methods_on() -> None:
+def test_odd_trials_of_the_joint_space_have_one_method_on_each() -> None:
     space = load_space("joint")
-    candidate = ask(space, history(space, 1), 1).candidate
-    assert (candidate.architecture, candidate.rank, candidate.sparsity) == ("learn", 4, 0.2)
-    assert candidate.learning_rate == Candidate().learning_rate
+    records, off = history(space, 10), plain(space)
+    changes = []
+    for number in (1, 3, 5, 7, 9):
+        found = ask(space, records[:number], number).candidate.to_dict()
+        ordinary = {**off.to_dict(), "seed": found["seed"], "search_epochs": 0.25, "ticket_epochs": 0.5}
+        changes.append({name: value for name, value in found.items() if value != ordinary[name] and name != "wiring"})
+    assert changes == [
+        {"rank": 4},
+        {"sparsity": 0.2},
+        {"warm_start": 0.5, "snapshots": 4},
+        {"keep_rate": 0.4},
+        {"architecture": "learn"},
+    ]
+    later = ask(space, records, 11).candidate.to_dict()
+    assert len([name for name, value in later.items() if value != off.to_dict()[name]]) > 4
 
 
 def test_trial_1_stays_inside_a_space_without_the_defaults(tmp_path: Path) -> None:
     text = "vary: {width: {choices: [8, 16]}, epochs: {low: 20, high: 30}, dropout: {low: 0.5, high: 0.9}}"
     space = load_space(str(write_space(tmp_path, text)))
-    candidate = methods_on(space)
+    (candidate,) = each_method(space)
     assert (candidate.width, candidate.epochs, candidate.dropout) == (8, 25, 0.7)
     assert space.within(candidate) == {"width": 8, "epochs": 25, "dropout": 0.7}
     assert space.within(plain(space)) == {}
@@ -118,9 +139,11 @@ def changed(values: dict[str, Any], start: dict[str, Any]) -> set[str]:
 
 def test_start_up_changes_a_quarter_of_the_defaults() -> None:
     space = load_space("joint")
-    defaults = space.within(plain(space))
-    assert defaults.keys() == space.vary.keys()
-    counts = [len(changed(ask(space, [], number, expected=40).values, defaults)) for number in range(2, 12)]
+    start = space.within(plain(space))
+    assert start.keys() == space.vary.keys()
+    counts = [
+        len(changed(ask(space, [], number, seed, 40).values, start)) for number in (2, 4, 6, 8, 10) for seed in (0, 1)
+    ]
     assert all(counts)
     assert len(space.vary) / 6 < sum(counts) / len(counts) < len(space.vary) / 3
 
@@ -194,7 +217,7 @@ def test_no_proposal_repeats_what_is_finished_in_a_space_of_choices_alone(tmp_pa
 
 def test_a_change_of_the_best_changes_something(tmp_path: Path) -> None:
     space = load_space(str(write_space(tmp_path, FEW_CHOICES)))
-    values = space.within(methods_on(space))
+    values = space.within(defaults(space))
     for seed in range(40):
         assert changed(proposal_module._changed(space, values, 1 / 6, random.Random(seed)), values)
 
@@ -304,13 +327,23 @@ def test_trial_1_leaves_off_what_does_not_go_together(tmp_path: Path, text: str)
     assert (candidate.rank, candidate.keep_rate) == (0, 1)
 
 
-def test_trial_1_of_the_joint_space_has_every_method_on() -> None:
-    candidate = methods_on(load_space("joint"))
-    assert candidate.architecture == "learn"
-    assert candidate.sparsity > 0
-    assert candidate.rank > 0
-    assert candidate.warm_start > 0
-    assert candidate.keep_rate < 1
+def test_a_method_alone_is_known_as_such() -> None:
+    space = load_space("joint")
+    off = plain(space)
+    alone = each_method(space)
+    assert [method_alone(candidate, off) for candidate in alone] == list(METHODS)
+    found = alone[-1].replace(wiring=FIXED["full"](2))
+    assert method_alone(found, off) == "optfusion"
+    assert method_alone(alone[0].replace(rank=16, rank_tilt=1.0, domain_ranks=(1, 2)), off) == "mlora"
+    for other in (off, off.replace(dropout=0.3), alone[0].replace(sparsity=0.2), alone[0].replace(dropout=0.3)):
+        assert method_alone(other, off) is None
+
+
+@pytest.mark.parametrize("name", ["optfusion", "adasparse", "mlora", "lt4rec", "ecdctr"])
+def test_the_space_of_one_method_has_it_on_in_trial_1(name: str) -> None:
+    space = load_space(name)
+    assert len(each_method(space)) == 1
+    assert ask(space, history(space, 1), 1).candidate.effective() != ask(space, [], 0).candidate.effective()
 
 
 # inheriting

@@ -13,7 +13,7 @@ from small_study import write_events, write_space
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
-from autoctr.search.proposal import methods_on, plain, propose
+from autoctr.search.proposal import each_method, plain, propose
 from autoctr.search.record import Record
 from autoctr.search.run import search
 from autoctr.search.space import Choices, Interval, Space, load_space
@@ -232,7 +232,7 @@ def test_a_method_on_its_own_leaves_every_other_one_off(name: str, how: Callable
 @pytest.mark.parametrize("name", sorted(set(OFF) - {"another backbone"}))
 def test_trial_1_has_the_spaces_own_method_on(name: str) -> None:
     space = load_space(name)
-    candidate = methods_on(space)
+    (candidate,) = each_method(space)
     assert [method for method, is_off in OFF.items() if not is_off(candidate)] == [name]
     assert space.within(candidate).keys() == space.vary.keys()
 

@@ -11,6 +11,7 @@ import pytest
 from small_study import SPACE, search_small, write_space
 
 from autoctr.errors import UserError
+from autoctr.report import study_text
 from autoctr.search.run import load_study, resume, summary
 from autoctr.search.space import load_space
 from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint
@@ -45,6 +46,31 @@ def test_every_other_part_of_the_fingerprint_is_compared(finished: Study) -> Non
     with pytest.raises(UserError, match="dataset was"):
         finished.check(fingerprint(settings, space, "another"))
     finished.check(fingerprint(dataclasses.replace(settings, trials=99, device="cuda"), space, key))
+
+
+def test_a_study_tells_what_each_method_did_alone(tmp_path: Path) -> None:
+    text = "fix: {epochs: 1, batch: 512}\nvary: {rank: {choices: [0, 2, 4]}, sparsity: {choices: [0, 0.2]}}"
+    study = search_small(tmp_path, write_space(tmp_path, text), trials=4)
+    values = [record.value for record in study.records()]
+    assert None not in values
+    told = summary(study)["methods"]
+    assert {name: (found["number"], found["value"]) for name, found in told.items()} == {
+        "mlora": (1, values[1]),
+        "adasparse": (3, values[3]),
+    }
+    assert told["mlora"]["difference"] == (values[1] or 0) - (values[0] or 0)
+    line = f"each method alone beside trial 0, validation wauc: mlora {told['mlora']['difference']:+.5f} (trial 1), ada"
+    assert line in study_text(study)
+
+
+def test_the_precision_of_a_search_holds_for_all_its_trials(tmp_path: Path) -> None:
+    space = write_space(tmp_path)
+    study = search_small(tmp_path, space, trials=2, precision="bf16")
+    resume("s", root=tmp_path, trials=3)
+    assert [record.candidate.precision for record in study.records()] == ["bf16"] * 3
+    text = SPACE.replace("fix: {", "fix: {precision: bf16, ")
+    study = search_small(tmp_path, write_space(tmp_path, text, "half"), trials=1, study="t")
+    assert study.records()[0].candidate.precision == "bf16"
 
 
 def test_a_changed_data_file_is_refused(tmp_path: Path, events_table: tuple[Path, Path]) -> None:
