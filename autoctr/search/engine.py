@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MOST_FAILURES = 3
 MOST_PAUSED = 16
+#: Name of the state of the fit that is under way.
+FIT = "fit"
 TRAINING_ERRORS = (MemoryError, RuntimeError, ValueError)
 
 
@@ -43,18 +45,26 @@ class Entrant:
     """A trial under way.
 
     Attributes:
+        trial: None where the study knows how it went: such a trial was under way with others when the last run was
+            killed, and goes with them again from where they stood, so that they train as they would have.
         ready: what its stages have found, once they are done.
         told: scores that the study knows. seconds: its share of the time of the cohorts that it was in.
         paused: where it stood when it was paused, if it was.
     """
 
-    trial: optuna.trial.Trial
+    trial: optuna.trial.Trial | None
     number: int
     candidate: Candidate
     ready: Preparation | None = None
     told: int = 0
     seconds: float = 0.0
     paused: Paused | None = None
+
+    @property
+    def open(self) -> optuna.trial.Trial:
+        """The trial, of one that is still to be told."""
+        assert self.trial is not None
+        return self.trial
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +92,7 @@ class Engine:
         self.direction, self.metric = self.settings.direction, self.settings.metric
         self.sign = 1 if self.direction == "maximize" else -1
         self.every = rung_rows(len(laboratory.dataset.train))
-        self.judge = Judge(study, laboratory)
+        self.judge, self.keeper = Judge(study, laboratory), laboratory.keeper
         self.size = self._cohort_size()
         self.unprepared: list[list[Entrant]] = []
         self.prepared: list[list[Entrant]] = []
@@ -90,6 +100,7 @@ class Engine:
         self.fit: Fit | None = None
         self.ending: list[tuple[Entrant, Standing]] = []
         self.paused: dict[int, Paused] = {}
+        self.begun: list[int] = []
         self.failures, self.out_of_time = 0, False
 
     def _cohort_size(self) -> int:
@@ -104,6 +115,9 @@ class Engine:
         """Train until the totals are spent, or too many trials in a row have failed."""
         self._take_up()
         self.watcher.opened(self.study.name, self.metric, self._remaining)
+        for entrant in self.running:
+            if entrant.trial is not None:
+                self.watcher.stage(entrant.number, "goes on")
         while self._has_work():
             self._advance()
             self._store_time()
@@ -143,12 +157,15 @@ class Engine:
 
         And what it would have done next, had it not been killed: forget weights, measure leads, remove states.
         """
-        again = []
+        again = {}
         self.study.discard_weights()
         self.judge.settle()
-        left = self.study.unfinished()
-        self.study.discard_states([trial.number for trial in left])
-        for trial in left:
+        left = {trial.number: trial for trial in self.study.unfinished()}
+        self.study.discard_states(list(left))
+        fitting = self._fitting(left)
+        for number, trial in left.items():
+            if number in fitting:
+                continue
             path = self.study.state_path(trial.number)
             with contextlib.suppress(UserError):  # without a whole state it starts again
                 facts = state.read_facts(path)
@@ -157,14 +174,69 @@ class Engine:
                 )
                 continue
             path.unlink(missing_ok=True)
-            again.append(trial)
+            again[number] = trial
         self._trim()
-        entrants = [self._entrant(trial) for trial in again]
-        for start in range(0, len(entrants), self.size):
-            self.unprepared.append(entrants[start : start + self.size])
+        whole, self.begun = self.study.groups(list(again))
+        for group in whole:
+            entrants = [self._again(number, again.get(number)) for number in group]
+            parts = [entrants[start : start + self.size] for start in range(0, len(entrants), self.size)]
+            self.unprepared += filter(_any_open, parts)
+
+    def _fitting(self, left: dict[int, optuna.trial.Trial]) -> set[int]:
+        """Take up the fit that was under way, from its last state; the numbers of its trials that are not ended."""
+        found = self.keeper.find(FIT)
+        if found is None:
+            return set()
+        tensors, facts = found
+        ahead = {number for number in left if _paused_at(self.study.state_path(number)) > tuple(facts["at"])}
+        going = {number for number in facts["numbers"] if number in left and number not in ahead}
+        if not going:
+            return going
+        group: list[Entrant] = []
+        for number, ready, told, seconds in zip(
+            *(facts[k] for k in ("numbers", "ready", "told", "seconds")), strict=True
+        ):
+            entrant = self._again(number, left[number] if number in going else None)
+            entrant.ready, entrant.told, entrant.seconds = Preparation.of(ready), told, seconds
+            group.append(entrant)
+        try:
+            dataset = self.laboratory.reader(_prepared(group[0]).candidate).dataset
+            cohort, standings = state.fit_of((tensors, facts["fit"]), dataset, self.laboratory.device)
+            self.fit = self.laboratory.go_on(cohort, standings)
+        except (MemoryError, *checkpoint.DAMAGES) as error:
+            if out_of_memory(error):
+                self._split(group, error)
+                return going
+            self.watcher.note(f"trial {min(going)} starts again: the state of its fit is not whole ({error})")
+            return set()
+        self.running = group
+        return going
+
+    def _keep(self) -> None:
+        """Write the state of the fit if it is due; what led to it is then of no more use, unless others wait."""
+        self.keeper.offer(FIT, self._fit_state, instead=not self.prepared)
+
+    def _fit_state(self) -> state.State:
+        """The fit that is under way, as :meth:`_fitting` takes it up."""
+        fit, group = self.fit, self.running
+        assert fit is not None
+        tensors, own = state.of_fit(fit.cohort, fit.standings, fit.dataset)
+        facts = {
+            "fit": own,
+            "at": _at(place(fit.cohort)),
+            "numbers": [entrant.number for entrant in group],
+            "ready": [_prepared(entrant).facts() for entrant in group],
+            "told": [entrant.told for entrant in group],
+            "seconds": [entrant.seconds for entrant in group],
+        }
+        return tensors, facts
 
     def _entrant(self, trial: optuna.trial.Trial) -> Entrant:
         return Entrant(trial, trial.number, self.study.settle(trial, self.space))
+
+    def _again(self, number: int, trial: optuna.trial.Trial | None) -> Entrant:
+        """A trial of the last run, to be gone on with; without ``trial`` one that the study knows the end of."""
+        return self._entrant(trial) if trial is not None else Entrant(None, number, self.study.proposed(number))
 
     def _has_work(self) -> bool:
         """Whether a cohort is training, after one has begun where none was."""
@@ -175,12 +247,14 @@ class Engine:
                 self._begin(self.prepared.pop(0))
             elif self.unprepared:
                 self._prepare(self.unprepared.pop(0))
-            elif self._has_time() and (back := self._no_longer_weak()):
-                self._bring_back(back)
-            elif proposed := self._propose():
-                self.unprepared.append(proposed)
             else:
-                return False
+                self.keeper.forget()  # nothing is under way
+                if self._has_time() and (back := self._no_longer_weak()):
+                    self._bring_back(back)
+                elif proposed := self._propose():
+                    self.unprepared.append(proposed)
+                else:
+                    return False
         return bool(self.running)
 
     def _has_time(self) -> bool:
@@ -191,9 +265,13 @@ class Engine:
         return self.clock.left > (self.every / max(speeds) if speeds else 0.0)
 
     def _propose(self) -> list[Entrant]:
-        """New trials for a cohort, as far as the totals allow; from the third of a study on, they share a shape."""
-        found: list[Entrant] = []
-        shape: dict[str, Any] | None = None
+        """New trials for a cohort, as far as the totals allow; from the third of a study on, they share a shape.
+
+        A cohort that was being proposed when the last run was killed is proposed to its end.
+        """
+        left = {trial.number: trial for trial in self.study.unfinished()} if self.begun else {}
+        found = [self._entrant(left[number]) for number in self.begun[: self.size]]
+        self.begun, shape = self.begun[self.size :], self._shape(found)
         while len(found) < self.size and self._has_time():
             records = self._records()
             if self.settings.trials is not None and len(records) >= self.settings.trials:
@@ -209,10 +287,16 @@ class Engine:
             )
             if proposal is None:  # of this shape everything near has been tried
                 break
-            if len(records) >= 2 and shape is None:
-                shape = {name: proposal.values[name] for name in self.space.vary if name in SHAPE_FIELDS}
             found.append(self._entrant(self.study.begin(proposal)))
+            shape = self._shape(found)
+        for entrant in found:
+            self.study.keep(entrant.open, group=[other.number for other in found])
         return found
+
+    def _shape(self, proposed: Sequence[Entrant]) -> dict[str, Any] | None:
+        """Values that whatever is proposed with these must have: those of the first that is not trial 0 or 1."""
+        first = next((entrant for entrant in proposed if entrant.number >= 2), None)
+        return None if first is None else {n: value for n, value in first.open.params.items() if n in SHAPE_FIELDS}
 
     def _expected(self, records: Sequence[Record]) -> int:
         """How many trials the study will have in the end."""
@@ -235,9 +319,10 @@ class Engine:
 
     def _prepare(self, group: list[Entrant]) -> None:
         """All stages before the final fit, and cohorts of what has the same shape after them."""
-        for entrant in group:
+        fresh = [entrant for entrant in group if entrant.trial is not None]
+        for entrant in fresh:
             self.watcher.started(entrant.number, entrant.candidate)
-        first = group[0].number
+        first = fresh[0].number
         try:
             with self._timed(group):
                 found = self.laboratory.prepare(
@@ -257,18 +342,20 @@ class Engine:
                 continue
             entrant.ready = ready
             shapes.setdefault(ready.shape, []).append(entrant)
-        self.prepared += shapes.values()
+        self.prepared += filter(_any_open, shapes.values())
 
     def _put_back(self, group: Sequence[Entrant]) -> None:
         """Time is over: these trials have no score, and the next run takes them up; so it does all that waits."""
         waiting = [*group, *(entrant for other in [*self.prepared, *self.unprepared] for entrant in other)]
         self.prepared, self.unprepared, self.out_of_time = [], [], True
         for entrant in waiting:
-            self.study.put_back(entrant.trial)
+            if entrant.trial is not None:
+                self.study.put_back(entrant.trial)
 
     def _begin(self, group: list[Entrant]) -> None:
         for entrant in group:
-            self.watcher.stage(entrant.number, "fit")
+            if entrant.trial is not None:
+                self.watcher.stage(entrant.number, "fit")
         ready = [_prepared(entrant) for entrant in group]
         for entrant in group:
             entrant.told = len(_prepared(entrant).rungs)
@@ -306,7 +393,7 @@ class Engine:
             else:
                 again.append(entrant)
         half = (len(again) + 1) // 2
-        self.unprepared[:0] = [part for part in (again[:half], again[half:]) if part]
+        self.unprepared[:0] = [part for part in (again[:half], again[half:]) if _any_open(part)]
 
     def _advance(self) -> None:
         """Train to the next score, and let go who has ended or is weak."""
@@ -314,7 +401,7 @@ class Engine:
         assert fit is not None
         try:
             with self._timed(group):
-                in_time = fit.advance(self.clock.deadline)
+                in_time = fit.advance(self.clock.deadline, self._keep)
         except TRAINING_ERRORS as error:
             self._dissolve()
             self._split(group, error)
@@ -330,7 +417,7 @@ class Engine:
         members = [(Member(fit.cohort, index), *pair) for index, pair in enumerate(pairs)]
         try:
             for member, entrant, standing in members:
-                if standing.reason == "weak":
+                if standing.reason == "weak" and entrant.trial is not None:
                     self._pause(entrant, standing, member)
         except TRAINING_ERRORS as error:
             left = [pair for pair in pairs if pair[0].number not in self.paused]
@@ -341,7 +428,7 @@ class Engine:
         else:
             self._close_up([found for found in members if not found[2].ended])
         del fit, members  # the cohort that was
-        self.ending += [pair for pair in pairs if pair[1].ended and pair[1].reason != "weak"]
+        self.ending += [pair for pair in pairs if pair[1].ended and pair[1].reason != "weak" and pair[0].trial]
         self._end()
 
     def _dissolve(self) -> None:
@@ -374,6 +461,8 @@ class Engine:
         fresh = range(entrant.told, len(standing.rungs))
         for index in fresh:
             value = self._best(standing, index + 1)
+            if entrant.trial is None:
+                continue
             self.study.report(entrant.trial, standing.rungs[index].rows, value)
             self.watcher.rung(entrant.number, standing.rungs[index], value, best)
         entrant.told = len(standing.rungs)
@@ -400,7 +489,7 @@ class Engine:
         """Go on with those who stay and with paused trials that are no longer weak and stand at the same place."""
         fit = self.fit
         assert fit is not None
-        if not staying:
+        if not _any_open([entrant for _, entrant, _ in staying]):
             self._dissolve()
             return
         here = json.dumps(place(fit.cohort))
@@ -425,7 +514,7 @@ class Engine:
         ready, rows = _prepared(entrant), standing.rungs[-1].rows
         value = self._best(standing, len(standing.rungs))
         self.study.keep(
-            entrant.trial,
+            entrant.open,
             found=ready.candidate.canonical(),
             valid=None if standing.best is None else dataclasses.asdict(standing.best),
             **{name: fact for name, fact in ready.facts().items() if name in ("gap", "kept", "overlap")},
@@ -439,7 +528,7 @@ class Engine:
         path = self.study.state_path(entrant.number)
         alone = dataclasses.replace(standing, reason="")
         state.save(path, joined([member], dataset), alone, dataset, facts)
-        self.paused[entrant.number] = Paused(entrant.trial, entrant.number, path, where, rows, value)
+        self.paused[entrant.number] = Paused(entrant.open, entrant.number, path, where, rows, value)
         self.failures = 0
         self.watcher.paused(next(record for record in self._records() if record.number == entrant.number))
         self._trim()
@@ -506,8 +595,8 @@ class Engine:
                 _prepared(entrant), standing, on_stage=lambda stage: self.watcher.stage(entrant.number, stage)
             )
         checkpoint.save(self.study.weights_path(entrant.number), outcome.cohort.network, outcome.fitted.weights)
-        self.study.keep(entrant.trial, **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing))
-        ended = self.study.tell(entrant.trial, "COMPLETE", getattr(outcome.fitted.best, self.metric))
+        self.study.keep(entrant.open, **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing))
+        ended = self.study.tell(entrant.open, "COMPLETE", getattr(outcome.fitted.best, self.metric))
         self.study.state_path(entrant.number).unlink(missing_ok=True)
         self.study.discard_weights()
         self.failures = 0
@@ -516,6 +605,8 @@ class Engine:
 
     def _fail(self, entrant: Entrant, error: Exception) -> None:
         """Store why a trial failed; of one that does not fit into memory, the sampler learns it."""
+        if entrant.trial is None:
+            return
         message = str(error).partition("\n")[0][:400] or type(error).__name__
         reason = "diverged" if isinstance(error, Diverged) else message
         if out_of_memory(error):
@@ -533,6 +624,23 @@ class Engine:
 def out_of_memory(error: Exception) -> bool:
     """Whether an error of training is for want of memory, on a GPU or on the host."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _any_open(group: Sequence[Entrant]) -> bool:
+    return any(entrant.trial is not None for entrant in group)
+
+
+def _at(where: dict[str, Any]) -> list[int]:
+    """How far a cohort at a :func:`~autoctr.training.joining.place` has come: a number that grows, stage by stage."""
+    return [int(where["adapters_only"]), where["rows"]]
+
+
+def _paused_at(path: Path) -> tuple[int, ...]:
+    """How far a paused trial had come; nowhere without a whole state of it."""
+    try:
+        return tuple(_at(json.loads(state.read_facts(path)["place"])))
+    except UserError:
+        return ()
 
 
 def _prepared(entrant: Entrant) -> Preparation:

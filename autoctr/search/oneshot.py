@@ -18,6 +18,7 @@ from autoctr.model.gates import open_gates
 from autoctr.model.network import Batch, Network
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime, Splits, score_members
+from autoctr.training.keeping import Work
 from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
@@ -72,11 +73,15 @@ def train_supernets(
     seed: int,
     device: torch.device | str = "cpu",
     deadline: float = math.inf,
+    work: Work | None = None,
 ) -> Cohort:
     """Train supernets, which agree in ``SCHEDULE_FIELDS``, together for ``search_epochs`` passes.
 
     Gates and operators rest for the first ``warmup`` share of the rows. Then they move on the weights' own batch
     (the paper), or, if ``alternating``, on batches of a fifth of the training rows that the weights never see.
+
+    Args:
+        work: where this was interrupted, if it was, and where its states are written.
 
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
@@ -87,8 +92,12 @@ def train_supernets(
     held_out = _held_out(train, seed) if candidate.alternating else None
     weighed = None if held_out is None else ~held_out
     single = candidate.order == "alternating"
-    wiring_batches = None if held_out is None else _passes(train, seed + 1, candidate.batch, held_out, single)
-    for batch in _passes(train, seed, candidate.batch, weighed, single):
+    if work is not None:
+        work.resume(cohort)
+    wiring_batches = None
+    if held_out is not None:
+        wiring_batches = _passes(train, seed + 1, candidate.batch, held_out, single, cohort.wiring_steps)
+    for batch in _passes(train, seed, candidate.batch, weighed, single, cohort.steps):
         if cohort.rows >= total:
             break
         if time.monotonic() > deadline:
@@ -97,6 +106,8 @@ def train_supernets(
         cohort.step(batch, wire=moving and wiring_batches is None)
         if moving and wiring_batches is not None:
             cohort.step(next(wiring_batches), wire=True, weigh=False)
+        if work is not None:
+            work.offer(cohort)
     return cohort
 
 
@@ -108,9 +119,16 @@ def _held_out(train: ResidentRows, seed: int) -> Tensor:
     return held_out.to(train.device)
 
 
-def _passes(train: ResidentRows, seed: int, batch: int, chosen: Tensor | None, alternating: bool) -> Iterator[Batch]:
-    for epoch in itertools.count():
-        yield from train.batches(seed, epoch, batch, chosen, alternating=alternating)
+def _passes(
+    train: ResidentRows, seed: int, batch: int, chosen: Tensor | None, alternating: bool, skipped: int
+) -> Iterator[Batch]:
+    """Pass after pass, without the first ``skipped`` batches."""
+    batches = (
+        piece
+        for epoch in itertools.count()
+        for piece in train.batches(seed, epoch, batch, chosen, alternating=alternating)
+    )
+    return itertools.islice(batches, skipped, None)
 
 
 def read_out(supernet: Cohort, candidate: Candidate, splits: Splits, dataset: Dataset) -> Architecture:

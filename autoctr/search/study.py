@@ -36,7 +36,7 @@ class Settings:
     ``source`` are the arguments of :func:`autoctr.data.presets.load_dataset`, ``space`` is a name or a file.
     ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound. ``cohort`` is how many candidates
     train together, None = as many as the device is best at. ``precision`` holds for every candidate; None = the space's
-    word.
+    word. ``checkpoint_every`` is in seconds; None = by what a state takes to write.
     """
 
     source: dict[str, Any]
@@ -48,6 +48,7 @@ class Settings:
     time_limit: float | None
     cohort: int | None = 1
     precision: str | None = None
+    checkpoint_every: float | None = None
 
     @property
     def direction(self) -> Direction:
@@ -228,6 +229,17 @@ class Study:
             elif trial.state == optuna.trial.TrialState.WAITING:
                 found.append(self._start())
         return found
+
+    def proposed(self, number: int) -> Candidate:
+        """The candidate of a trial, as it was proposed."""
+        return Candidate.from_dict(json.loads(self.database.get_trials(deepcopy=False)[number].user_attrs["candidate"]))
+
+    def groups(self, numbers: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+        """The groups in which trials were proposed, each whole, and the trials whose group was not yet complete."""
+        trials = self.database.get_trials(deepcopy=False)
+        found = {number: trials[number].user_attrs.get("group") for number in numbers}
+        groups = {group[0]: group for group in found.values() if group}
+        return [groups[first] for first in sorted(groups)], [number for number in numbers if not found[number]]
 
     def put_back(self, trial: optuna.trial.Trial) -> None:
         """Queue a running trial that found no time for its first score; the next run takes it up."""

@@ -39,6 +39,7 @@ from autoctr.training.adapters import adapted, smallest_ranks, truncated
 from autoctr.training.cohort import Cohort, Member
 from autoctr.training.fit import Diverged, Fit, Fitted, OutOfTime, Rung, Splits, Standing, score_members
 from autoctr.training.joining import alone, joined, rows_read
+from autoctr.training.keeping import Keeper, Work
 from autoctr.training.periods import rich_domains, visited_rows, with_snapshots
 from autoctr.training.rows import ResidentRows
 from autoctr.training.tickets import TICKET_FIELDS, find_tickets, give_masks, train_rows
@@ -123,10 +124,21 @@ class Laboratory:
 
     Args:
         folder: where trained supernets and snapshots are kept, in ``supernets`` and ``snapshots``.
+        keeper: of the states of what is under way; None keeps none.
     """
 
-    def __init__(self, dataset: Dataset, *, metric: str, seed: int, device: torch.device, folder: Path) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        metric: str,
+        seed: int,
+        device: torch.device,
+        folder: Path,
+        keeper: Keeper | None = None,
+    ) -> None:
         self.dataset, self.metric, self.seed, self.device = dataset, metric, seed, device
+        self.keeper = keeper or Keeper(None)
         self.supernets, self.snapshots = folder / "supernets", folder / "snapshots"
         self._reader: tuple[tuple[object, ...], Laboratory] | None = None
         domains = len(dataset.statistics.domains)
@@ -273,7 +285,13 @@ class Laboratory:
         if missing:
             seed = derive(self.seed, 0, "supernet batches")
             together = train_supernets(
-                list(missing), self.splits, self.dataset, seed=seed, device=self.device, deadline=deadline
+                list(missing),
+                self.splits,
+                self.dataset,
+                seed=seed,
+                device=self.device,
+                deadline=deadline,
+                work=self._work("supernets", list(missing)),
             )
             for member, (candidate, path) in zip(together.members, missing.items(), strict=True):
                 found[candidate] = together if len(missing) == 1 else joined([member], self.dataset)
@@ -286,7 +304,7 @@ class Laboratory:
         first = candidates[0]
         source = torch.tensor(rich_domains(self.dataset.statistics, first.warm_share), device=self.device)
         chosen = torch.isin(train.domain, source)
-        warm = self._cohort(candidates, start=[ready.start for ready in group])
+        warm, work = self._cohort(candidates, start=[ready.start for ready in group]), self._work("warm", candidates)
         train_rows(
             warm,
             train,
@@ -295,7 +313,9 @@ class Laboratory:
             batch=first.batch,
             chosen=chosen,
             deadline=deadline,
+            work=work,
         )
+        work.later(warm)
         started = self._cohort(candidates, start=warm, fresh_norm=True)
         for ready, member in zip(group, started.members, strict=True):
             ready.start, ready.visited = member, ready.visited + warm.rows
@@ -310,12 +330,17 @@ class Laboratory:
             device=self.device,
             start=[ready.start for ready in group],
             deadline=deadline,
+            work=self._work("tickets", [ready.candidate for ready in group]),
         )
         started = self._cohort([ready.candidate for ready in group], start=[tickets.start for tickets in found])
         give_masks(started, [tickets.masks for tickets in found])
         for ready, tickets, member in zip(group, found, started.members, strict=True):
             ready.start, ready.visited = member, ready.visited + tickets.rows
             ready.kept, ready.overlap = tickets.kept, tickets.overlap
+
+    def _work(self, stage: str, candidates: Sequence[Candidate]) -> Work:
+        """A stage of candidates: they and the study's seed decide all that it does."""
+        return Work(self.keeper, f"{stage} {self.seed} {[candidate.canonical() for candidate in candidates]}")
 
     def begin(self, group: Sequence[Preparation]) -> Fit:
         """The final fit of candidates of one shape, at its start."""

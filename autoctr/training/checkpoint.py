@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.model.network import Network
 from autoctr.training.cohort import Cohort, Weights
+
+CHECKSUM = "checksum"
+
+#: What reading a damaged file raises.
+DAMAGES = (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError)
 
 
 def save(path: Path, network: Network, weights: Weights) -> None:
@@ -35,15 +41,44 @@ def named(network: Network, weights: Weights) -> dict[str, Tensor]:
 
 
 def write(path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> None:
-    """A safetensors file, whole or not at all."""
+    """A safetensors file with a checksum, whole or not at all.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    here = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, temporary, metadata=header)
+        try:
+            save_file(here, temporary, metadata={**header, CHECKSUM: _checksum(here)})
+        except SafetensorError as error:
+            raise UserError(f"cannot write {path} ({error}); make room there, then go on") from error
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The header alone, unchecked."""
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
 
 
 def read(path: Path, device: torch.device | str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a safetensors file."""
-    with safe_open(path, framework="pt", device=str(device)) as file:
-        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    """Header and tensors of a safetensors file.
+
+    Raises:
+        ValueError: if its checksum is another than what was written. And all others of ``DAMAGES``.
+    """
+    with safe_open(path, framework="pt") as file:
+        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if header.pop(CHECKSUM, None) not in (None, _checksum(tensors)):  # None: of a version that wrote none
+        raise ValueError("its checksum is another than what was written")
+    return header, {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    total = hashlib.blake2b(digest_size=12)
+    for name in sorted(tensors):
+        total.update(f"{name} {tensors[name].dtype} {list(tensors[name].shape)}".encode())
+        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Cohort:
@@ -58,7 +93,7 @@ def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> Co
         return restore(candidate, tensors, float(header["progress"]), dataset, device)
     except torch.OutOfMemoryError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except DAMAGES as error:
         raise UserError(f"{path} is not a whole checkpoint ({error}); run the trial again") from error
 
 

@@ -146,11 +146,12 @@ class Fit:
             yield from train.batches(self.seed, epoch, first.batch, alternating=single, visited=visited)
             epoch, visited = epoch + 1, 0
 
-    def advance(self, deadline: float = math.inf) -> bool:
+    def advance(self, deadline: float = math.inf, on_step: Callable[[], None] = lambda: None) -> bool:
         """Train to the next score of some member that has not ended, and take it.
 
         Args:
             deadline: ``time.monotonic()`` at which training stops, in seconds.
+            on_step: called before every step, when all scores that are due have been taken.
 
         Returns: False if the deadline passed before the score.
         """
@@ -159,6 +160,7 @@ class Fit:
         due = every * (before // every + 1)
         stop = min(due, *(standing.limit for standing in self.standings if not standing.ended))
         while cohort.rows < stop:
+            on_step()
             cohort.step(next(self._batches))
             if time.monotonic() > deadline:
                 return False

@@ -1,14 +1,14 @@
-"""A member in the midst of its fit on disk: weights, optimiser, averages and scores. No pickle."""
+"""A cohort in the midst of training, as tensors and facts: weights, optimiser, averages, a fit's scores. No pickle."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from autoctr.data.dataset import Dataset
@@ -20,30 +20,79 @@ from autoctr.training.fit import Kept, Rung, Standing
 from autoctr.training.joining import PROGRESS, alone
 from autoctr.training.metrics import Scores
 
-BEST = "best."
+State = tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def of_cohort(cohort: Cohort) -> State:
+    """All that training changes, shared with the cohort, and where it is (JSON-ready)."""
+    facts: dict[str, Any] = {name: getattr(cohort, name) for name in PROGRESS}
+    return _tensors(cohort), {**facts, "averaged": 0 if cohort.average is None else cohort.average.steps}
+
+
+def fill(cohort: Cohort, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Put a cohort of the same members where it was when :func:`of_cohort` was called.
+
+    Raises:
+        KeyError, ValueError: if it was a cohort of others.
+    """
+    if "masks" in tensors:
+        cohort.masks = tensors["masks"]
+    for name, tensor in _tensors(cohort).items():
+        checkpoint.fill(tensor, tensors, name)
+    for name in PROGRESS:
+        setattr(cohort, name, facts[name])
+    if cohort.average is not None:
+        cohort.average.steps = facts["averaged"]
+
+
+def of_fit(cohort: Cohort, standings: Sequence[Standing], dataset: Dataset) -> State:
+    """A fit: its cohort, and every member's standing with the weights of its best score."""
+    tensors, progress = of_cohort(cohort)
+    members = []
+    for index, (candidate, standing) in enumerate(zip(cohort.network.candidates, standings, strict=True)):
+        told = {"candidate": candidate.to_dict(), "standing": _told(standing)}
+        if standing.kept is not None:
+            best = alone(standing.kept, dataset)
+            weights = best.weights()
+            named = checkpoint.named(best.network, weights)
+            tensors |= {f"best.{index}.{name}": tensor for name, tensor in named.items()}
+            told["best"] = {"candidate": best.network.candidates[0].to_dict(), "progress": weights.progress}
+        members.append(told)
+    return tensors, {"progress": progress, "adapters_only": cohort.adapters_only, "members": members}
+
+
+def fit_of(state: State, dataset: Dataset, device: torch.device | str = "cpu") -> tuple[Cohort, list[Standing]]:
+    """The inverse of :func:`of_fit`; training goes on from it as if it had never stopped.
+
+    Raises:
+        one of ``checkpoint.DAMAGES``: if something is missing, or of another shape.
+    """
+    tensors, facts = state
+    members = facts["members"]
+    candidates = [Candidate.from_dict(told["candidate"]) for told in members]
+    cohort = Cohort.on(dataset, candidates, device=device, adapters_only=facts["adapters_only"])
+    fill(cohort, tensors, facts["progress"])
+    standings = []
+    for index, told in enumerate(members):
+        standing = _standing(told["standing"])
+        if "best" in told:
+            prefix = f"best.{index}."
+            own = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+            candidate, progress = Candidate.from_dict(told["best"]["candidate"]), told["best"]["progress"]
+            best = checkpoint.restore(candidate, own, progress, dataset, device)
+            standing.kept = Kept(best.network, 0, best.weights())
+        standings.append(standing)
+    return cohort, standings
 
 
 def save(path: Path, cohort: Cohort, standing: Standing, dataset: Dataset, facts: dict[str, Any]) -> None:
-    """Write a cohort of one member in the midst of its fit to ``path``, whole or not at all.
+    """Write the fit of a cohort of one member to ``path``, whole or not at all.
 
     Args:
         facts: JSON-ready; :func:`read_facts` and :func:`load` return them.
     """
-    tensors = _tensors(cohort)
-    header = {
-        "candidate": cohort.network.candidates[0].canonical(),
-        "progress": json.dumps({name: getattr(cohort, name) for name in PROGRESS}),
-        "adapters_only": json.dumps(cohort.adapters_only),
-        "averaged": json.dumps(0 if cohort.average is None else cohort.average.steps),
-        "standing": json.dumps(_told(standing)),
-        "facts": json.dumps(facts),
-    }
-    if standing.kept is not None:
-        best = alone(standing.kept, dataset)
-        weights = best.weights()
-        tensors |= {BEST + name: tensor for name, tensor in checkpoint.named(best.network, weights).items()}
-        header["best"] = repr(weights.progress)
-    checkpoint.write(path, tensors, header)
+    tensors, own = of_fit(cohort, [standing], dataset)
+    checkpoint.write(path, tensors, {"fit": json.dumps(own), "facts": json.dumps(facts)})
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -53,43 +102,24 @@ def read_facts(path: Path) -> dict[str, Any]:
         UserError: if the file is missing or damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(json.loads(file.metadata()["facts"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        return dict(json.loads(checkpoint.read_header(path)["facts"]))
+    except checkpoint.DAMAGES as error:
         raise UserError(f"{path} is not a whole state of a trial ({error})") from error
 
 
 def load(path: Path, dataset: Dataset, device: torch.device | str = "cpu") -> tuple[Cohort, Standing, dict[str, Any]]:
-    """What :func:`save` has written; training goes on from it as if it had never stopped.
+    """What :func:`save` has written.
 
     Raises:
         UserError: if the file is missing, damaged, or of another network than its header says.
     """
     try:
         header, tensors = checkpoint.read(path, device)
-        candidate = Candidate.from_dict(json.loads(header["candidate"]))
-        cohort = Cohort.on(
-            dataset,
-            [candidate],
-            device=device,
-            masks=tensors.get("masks"),
-            adapters_only=json.loads(header["adapters_only"]),
-        )
-        for name, number in json.loads(header["progress"]).items():
-            setattr(cohort, name, number)
-        if cohort.average is not None:
-            cohort.average.steps = json.loads(header["averaged"])
-        for name, tensor in _tensors(cohort).items():
-            checkpoint.fill(tensor, tensors, name)
-        standing = _standing(json.loads(header["standing"]))
-        if "best" in header:
-            own = {name.removeprefix(BEST): t for name, t in tensors.items() if name.startswith(BEST)}
-            best = checkpoint.restore(candidate, own, float(header["best"]), dataset, device)
-            standing.kept = Kept(best.network, 0, best.weights())
+        cohort, (standing,) = fit_of((tensors, json.loads(header["fit"])), dataset, device)
         return cohort, standing, json.loads(header["facts"])
     except torch.OutOfMemoryError:
         raise
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except checkpoint.DAMAGES as error:
         raise UserError(f"{path} is not a whole state of a trial ({error})") from error
 
 

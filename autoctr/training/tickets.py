@@ -22,6 +22,7 @@ from autoctr.model.network import Network
 from autoctr.model.tickets import overlap, prune, round_rate, spread_masks
 from autoctr.training.cohort import Cohort, Member, Weights
 from autoctr.training.fit import OutOfTime, Splits
+from autoctr.training.keeping import Work
 from autoctr.training.metrics import log_loss
 from autoctr.training.rows import ResidentRows
 
@@ -56,25 +57,31 @@ def train_rows(
     chosen: Tensor | None = None,
     task: int | None = None,
     deadline: float = math.inf,
+    work: Work | None = None,
 ) -> None:
     """Train on at least ``count`` of the ``chosen`` rows, pass after pass.
+
+    Args:
+        work: where this was interrupted, if it was, and where its states are written.
 
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
     """
     alternating = cohort.network.candidates[0].order == "alternating"
-    target, epoch = cohort.rows + count, 0
-    while cohort.rows < target:
-        before = cohort.rows
-        for piece in rows.batches(seed, epoch, batch, chosen, alternating=alternating):
-            if cohort.rows >= target:
+    size = len(rows) if chosen is None else int(chosen.sum())
+    first = cohort.rows
+    if work is not None:
+        work.resume(cohort)
+    while size and cohort.rows < first + count:
+        epoch, visited = divmod(cohort.rows - first, size)
+        for piece in rows.batches(seed, epoch, batch, chosen, alternating=alternating, visited=visited):
+            if cohort.rows >= first + count:
                 return
             if time.monotonic() > deadline:
                 raise OutOfTime
             cohort.step(piece, task=task)
-        if cohort.rows == before:
-            return
-        epoch += 1
+            if work is not None:
+                work.offer(cohort)
 
 
 def find_tickets(
@@ -86,6 +93,7 @@ def find_tickets(
     device: torch.device | str = "cpu",
     start: Sequence[Member | None] | None = None,
     deadline: float = math.inf,
+    work: Work | None = None,
 ) -> list[Tickets]:
     """Train to θ_k, then prune each unit in rounds on its own rows (a domain's rows, or a task's label).
 
@@ -94,6 +102,7 @@ def find_tickets(
     Args:
         candidates: members of one cohort that agree in ``TICKET_FIELDS``.
         start: whose weights are θ_0; None = fresh ones.
+        work: where this was interrupted, if it was, and where its states are written.
 
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
@@ -101,13 +110,22 @@ def find_tickets(
     train, first = splits.train, candidates[0]
     plain = [candidate.replace(averaging=0.0) for candidate in candidates]
     theta = Cohort.on(dataset, plain, device=device, start=start)
-    train_rows(theta, train, round(first.rewind * len(train)), seed=seed, batch=first.batch, deadline=deadline)
+    before = None if work is None else work.part("theta")
+    count = round(first.rewind * len(train))
+    train_rows(theta, train, count, seed=seed, batch=first.batch, deadline=deadline, work=before)
     visited = theta.rows
+    if before is not None:
+        before.later(theta)
     network = theta.network
     maskable, units = network.maskable, network.units
     names = [maskable_names(network, index) for index in range(network.members)]
     sizes = [[maskable.weights[name].size for name in own] for own in names]
     masks = [torch.ones(units, sum(own), dtype=torch.bool, device=network.device) for own in sizes]
+    done = 0
+    rounds = None if work is None else work.part("masks")
+    if rounds is not None and (found := rounds.find()) is not None:
+        masks = [found[0][str(index)] for index in range(network.members)]
+        done, visited = found[1]["done"], found[1]["visited"]
     for unit in range(units) if maskable.weights else ():
         chosen = train.domain == unit if first.ticket_unit == "domain" else None
         task = unit if first.ticket_unit == "task" else None
@@ -115,11 +133,16 @@ def find_tickets(
         if not own_rows:
             continue
         batch = min(first.batch, max(SMALLEST_BATCH, own_rows // STEPS_PER_PASS))
-        for _ in range(first.ticket_rounds):
+        for number in range(unit * first.ticket_rounds, (unit + 1) * first.ticket_rounds):
+            if number < done:
+                continue
             cohort = Cohort.on(dataset, plain, device=device, start=theta)
             give_masks(cohort, masks)
             count = math.ceil(first.ticket_epochs * own_rows)
-            train_rows(cohort, train, count, seed=seed, batch=batch, chosen=chosen, task=task, deadline=deadline)
+            part = None if work is None else work.part(f"round#{number}")
+            train_rows(
+                cohort, train, count, seed=seed, batch=batch, chosen=chosen, task=task, deadline=deadline, work=part
+            )
             visited += cohort.rows
             views = cohort.network.layout.views(cohort.flat)
             for index, candidate in enumerate(candidates):
@@ -128,6 +151,9 @@ def find_tickets(
                 rate = round_rate(candidate.keep_rate, candidate.ticket_rounds)
                 if weights:
                     masks[index][unit] = prune(torch.cat(weights), masks[index][unit], rate, layers)
+            if rounds is not None:
+                given = {str(index): mask.clone() for index, mask in enumerate(masks)}
+                rounds.keep(given, {"done": number + 1, "visited": visited})
     return [_tickets(member, mask, visited) for member, mask in zip(theta.members, masks, strict=True)]
 
 
