@@ -236,6 +236,7 @@ class Laboratory:
                 device=self.device,
                 folder=self.snapshots,
                 deadline=deadline,
+                keeper=self.keeper,
             )
             reader = copy.copy(self)
             reader.dataset = dataset

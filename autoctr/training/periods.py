@@ -11,10 +11,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset, Rows
 from autoctr.data.statistics import Statistics
@@ -22,7 +24,9 @@ from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.training import snapshot_file
 from autoctr.training.basic_fields import basic_fields, categorical, user_field
+from autoctr.training.keeping import Keeper, Work
 from autoctr.training.snapshots import Snapshot, SnapshotBank, TinyModel
+from autoctr.training.state import State, fill, of_cohort
 
 #: The tiny model's training is fixed, so that equal genes share snapshots. A small period takes smaller batches.
 BATCH, SMALLEST_BATCH, STEPS_PER_PERIOD = 512, 64, 50
@@ -76,6 +80,7 @@ def with_snapshots(
     device: torch.device | str = "cpu",
     folder: Path | None = None,
     deadline: float = math.inf,
+    keeper: Keeper | None = None,
 ) -> Dataset:
     """``dataset`` as the candidate's network reads it: itself, or with a field of pooled snapshots per basic field.
 
@@ -83,6 +88,7 @@ def with_snapshots(
         candidate: its ``snapshots``, ``pooling``, ``warm_share`` and ``embedding`` count, and nothing else.
         seed: of the tiny model.
         folder: where the snapshots are kept; None trains them anew.
+        keeper: where their training is found again if it was interrupted, and its states are written.
 
     Raises:
         UserError: if the data set can have none.
@@ -105,7 +111,8 @@ def with_snapshots(
     shapes = {f.name: (f.size, candidate.embedding) for f in statistics.embedded if f.name in names}
     snapshots = None if path is None else snapshot_file.load(path, ends.tolist(), shapes)
     if snapshots is None:
-        snapshots = _trained(statistics, names, rows, ends, candidate.embedding, seed, device, deadline)
+        work = Work(keeper or Keeper(None), f"snapshots {key}")
+        snapshots = _trained(statistics, names, rows, ends, candidate.embedding, seed, device, deadline, work)
         if path is not None:
             snapshot_file.save(path, snapshots)
     bank = SnapshotBank(statistics, names, candidate.embedding, len(snapshots), candidate.pooling)
@@ -139,6 +146,7 @@ def _trained(
     seed: int,
     device: torch.device | str,
     deadline: float,
+    work: Work,
 ) -> list[Snapshot]:
     """One pass of the tiny model over each period, and the snapshot at its end."""
     assert rows.time is not None
@@ -146,12 +154,40 @@ def _trained(
     batch = min(BATCH, max(SMALLEST_BATCH, len(rows) // (len(ends) * STEPS_PER_PERIOD)))
     settings = Candidate(batch=batch, learning_rate=LEARNING_RATE)
     tiny = TinyModel(statistics, names, settings, embedding=embedding, seed=seed, device=device)
-    snapshots, start = [], 0
+    snapshots: list[Snapshot] = []
+    found = work.find()
+    if found is not None:
+        snapshots = _resumed(tiny, *found)
+    start = 0
+
+    def keep() -> None:
+        work.keeper.offer(work.name, lambda: _state(tiny, snapshots))
+
     for period, (stop, end) in enumerate(zip(stops.tolist(), ends.tolist(), strict=True)):
-        part = rows.take(slice(start, stop))
-        tiny.train(part, [period], deadline)
-        snapshots.append(tiny.snapshot(part, end))
+        if period >= len(snapshots):
+            part = rows.take(slice(start, stop))
+            tiny.train(part, [period], deadline, visited=tiny.cohort.rows - start, on_step=keep)
+            snapshots.append(tiny.snapshot(part, end))
         start = stop
+    return snapshots
+
+
+def _state(tiny: TinyModel, snapshots: Sequence[Snapshot]) -> State:
+    """The tiny model on its way, and the snapshots that it has left so far."""
+    tensors, progress = of_cohort(tiny.cohort)
+    tables = {f"{n}.{name}": table for n, snapshot in enumerate(snapshots) for name, table in snapshot.tables.items()}
+    told = [[snapshot.end, snapshot.latest] for snapshot in snapshots]
+    return {**tensors, **tables}, {"progress": progress, "snapshots": told}
+
+
+def _resumed(tiny: TinyModel, tensors: dict[str, Tensor], facts: dict[str, Any]) -> list[Snapshot]:
+    """The inverse of :func:`_state`."""
+    fill(tiny.cohort, tensors, facts["progress"])
+    snapshots = []
+    for number, (end, latest) in enumerate(facts["snapshots"]):
+        tables = {name: tensors[f"{number}.{name}"] for name in tiny.names}
+        snapshots.append(Snapshot(tables, end, latest))
+        tiny.latest = latest
     return snapshots
 
 

@@ -8,11 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from autoctr.atomic import replacing
+from autoctr.training import checkpoint
 from autoctr.training.snapshots import Snapshot
 
 
@@ -29,8 +26,7 @@ def save(path: Path, snapshots: Sequence[Snapshot]) -> None:
     }
     tensors["ends"] = torch.tensor([snapshot.end for snapshot in snapshots])
     tensors["latest"] = torch.tensor([snapshot.latest for snapshot in snapshots])
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"sum": _sum(tensors)})
+    checkpoint.write(path, tensors, {})
 
 
 def load(path: Path, ends: Sequence[int], shapes: Mapping[str, tuple[int, int]]) -> list[Snapshot] | None:
@@ -40,25 +36,15 @@ def load(path: Path, ends: Sequence[int], shapes: Mapping[str, tuple[int, int]])
         ends: of their periods. shapes: of a snapshot's table, by field.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            expected = file.metadata()["sum"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError):
+        _, tensors = checkpoint.read(path, "cpu")
+    except checkpoint.DAMAGES:
         return None
     tables = {name: tensors.get(f"table.{name}") for name in shapes}
     found = {name: tuple(table.shape) for name, table in tables.items() if table is not None}
     wanted = {name: (len(ends), *shape) for name, shape in shapes.items()}
-    if found != wanted or _sum(tensors) != expected or tensors["ends"].tolist() != list(ends):
+    if found != wanted or tensors["ends"].tolist() != list(ends):
         return None
     return [
         Snapshot({name: tensors[f"table.{name}"][number] for name in shapes}, end, latest)
         for number, (end, latest) in enumerate(zip(ends, tensors["latest"].tolist(), strict=True))
     ]
-
-
-def _sum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

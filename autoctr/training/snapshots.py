@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -171,8 +171,20 @@ class TinyModel:
         self.cohort = Cohort(self.statistics, [tiny], {}, ramp=1, device=device)
         self.latest: int | None = None
 
-    def train(self, rows: Rows, orders: Sequence[int], deadline: float = math.inf) -> None:
+    def train(
+        self,
+        rows: Rows,
+        orders: Sequence[int],
+        deadline: float = math.inf,
+        *,
+        visited: int = 0,
+        on_step: Callable[[], None] = lambda: None,
+    ) -> None:
         """Train on a period's rows, one pass for each number of a batch order.
+
+        Args:
+            visited: rows of the first pass that are left out, as it was interrupted behind them.
+            on_step: called before every step.
 
         Raises:
             OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
@@ -180,7 +192,7 @@ class TinyModel:
         assert rows.time is not None
         ours = narrowed(rows, self.given, self.fields)
         resident = ResidentRows(ours, len(self.statistics.domains), dtype=torch.float32, device=self.device)
-        passes(self.cohort, resident, self.seed, orders, deadline)
+        passes(self.cohort, resident, self.seed, orders, deadline, visited=visited, on_step=on_step)
         newest = int(rows.time.max())
         self.latest = newest if self.latest is None else max(self.latest, newest)
 
@@ -200,17 +212,32 @@ class TinyModel:
         return Snapshot(tables, end, self.latest)
 
 
-def passes(cohort: Cohort, rows: ResidentRows, seed: int, orders: Sequence[int], deadline: float = math.inf) -> None:
+def passes(
+    cohort: Cohort,
+    rows: ResidentRows,
+    seed: int,
+    orders: Sequence[int],
+    deadline: float = math.inf,
+    *,
+    visited: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+) -> None:
     """One pass over ``rows`` in each of the batch orders, which are drawn from (seed, order).
+
+    Args:
+        visited: rows of the first pass that are left out. on_step: called before every step.
 
     Raises:
         OutOfTime: if ``deadline`` (``time.monotonic()``) passes.
     """
     candidate = cohort.network.candidates[0]
-    for order in orders:
-        for batch in rows.batches(seed, order, candidate.batch, alternating=candidate.order == "alternating"):
+    single = candidate.order == "alternating"
+    for number, order in enumerate(orders):
+        left_out = 0 if number else visited
+        for batch in rows.batches(seed, order, candidate.batch, alternating=single, visited=left_out):
             if time.monotonic() > deadline:
                 raise OutOfTime
+            on_step()
             cohort.step(batch)
 
 

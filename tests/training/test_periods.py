@@ -23,6 +23,7 @@ from autoctr.model.embedding import SnapshotField
 from autoctr.training import checkpoint, snapshot_file
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import OutOfTime
+from autoctr.training.keeping import Keeper
 from autoctr.training.periods import boundaries, obstacle, rich_domains, visited_rows, with_snapshots
 from autoctr.training.rows import ResidentRows
 from autoctr.training.snapshots import LeakError, TinyModel
@@ -60,9 +61,9 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> list[Rows]:
     """The rows of every call that trains a tiny model."""
     inner, seen = TinyModel.train, []
 
-    def train(self: TinyModel, rows: Rows, *rest: Any) -> None:
+    def train(self: TinyModel, rows: Rows, *rest: Any, **options: Any) -> None:
         seen.append(rows)
-        inner(self, rows, *rest)
+        inner(self, rows, *rest, **options)
 
     monkeypatch.setattr(TinyModel, "train", train)
     return seen
@@ -318,3 +319,32 @@ def test_rows_share_what_the_snapshots_do_not_change() -> None:
     assert reading.ids.data_ptr() == rows.ids.data_ptr()
     assert reading.vectors.shape == (len(rows), 3)
     assert rows.vectors.shape == (len(rows), 1)
+
+
+@pytest.mark.parametrize("last", [1, 5, 6, 9, 13])
+def test_interrupted_training_goes_on_from_its_last_state(
+    last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, candidate = timed(rows=900), genes(warm_share=1.0)
+    whole = with_snapshots(dataset, candidate, seed=3)
+    steps, inner = [0], Cohort.step
+
+    class Killed(BaseException):
+        pass
+
+    def step(*args: Any, **options: Any) -> Any:
+        if steps[0] == last:
+            steps[0] += 1
+            raise Killed
+        steps[0] += 1
+        return inner(*args, **options)
+
+    monkeypatch.setattr(Cohort, "step", step)
+    keeper = Keeper(tmp_path / "running", every=0)
+    with pytest.raises(Killed):
+        with_snapshots(dataset, candidate, seed=3, folder=tmp_path, keeper=keeper)
+    again = with_snapshots(dataset, candidate, seed=3, folder=tmp_path, keeper=Keeper(tmp_path / "running"))
+    for name, table in whole.tables.items():
+        np.testing.assert_array_equal(again.tables[name], table)
+    total = sum(math.ceil(len(part) / 64) for part in np.array_split(np.arange(900), 4))
+    assert last < steps[0] - 1 == total

@@ -159,7 +159,7 @@ class Training:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[tuple[str, tuple[int, ...], int]] = []
 
-        def spy(cohort: Cohort, rows: ResidentRows, seed: int, orders: list[int], *_: float) -> None:
+        def spy(cohort: Cohort, rows: ResidentRows, seed: int, orders: list[int], *_: float, **__: Any) -> None:
             tiny = cohort.network.candidates[0].architecture == "deep"
             domains = set(rows.domain.tolist())
             level = "tiny" if tiny else "complete" if domains == {0} else "target"
