@@ -119,7 +119,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--study", help="Name of the study.  [default: data set and space]")
 @click.option("--metric", help="wauc, auc or logloss of the first label.  [default: wauc]")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
-@click.option("--precision", help="auto, fp32 or bf16, for training steps.  [default: the space's: fp32]")
+@click.option("--precision", help="auto, fp32 or bf16, for training steps.  [default: the space's, or auto]")
 @click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
 @click.option("--checkpoint-every", type=DURATION, help="Most training time that a crash may cost.  [default: 60s]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")

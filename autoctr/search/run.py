@@ -53,8 +53,8 @@ def search(
         study: its name; by default the data set's and the space's.
         storage: database address; by default SQLite in the study's folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        precision: ``fp32``, ``bf16``, or ``auto`` for the second where the device is made for it; None leaves it to the
-            space, and all shipped ones say fp32.
+        precision: ``fp32``, ``bf16``, or ``auto`` for the second where the device is made for it; None = what the space
+            says, and ``auto`` where it says nothing, like all shipped ones.
         cohort: how many candidates train together at most; ``auto`` = as many as the device is best at.
         checkpoint_every: seconds of training between two states on disk; None = the larger of 60 and 33 times what
             writing one takes.
@@ -81,9 +81,12 @@ def search(
     if size is not None and not 1 <= size <= LARGEST_COHORT:
         raise UserError(f"cohort is {size}; legal are auto and 1 to {LARGEST_COHORT}")
     place = torch.device(find_device(device))
-    chosen = None if precision is None else find_precision(precision, place)
     space = str(space)
-    loaded = _load_space(space, chosen)
+    loaded = load_space(space)
+    chosen = None
+    if precision is not None or not loaded.sets("precision"):
+        chosen = find_precision(precision or "auto", place)
+    loaded = _at_precision(loaded, chosen)
     where = {"data": data, "table": table, "schema": schema}
     if data_seed is not None:
         options["seed"] = data_seed
@@ -127,7 +130,7 @@ def resume(
     study = load_study(name, root=root, storage=storage)
     with study.owned():
         settings = study.settings
-        space = _load_space(settings.space, settings.precision)
+        space = _at_precision(load_space(settings.space), settings.precision)
         dataset, watcher = load_dataset(**_paths(settings.source)), watcher or Watcher()
         space = _fitting(space, dataset, watcher)
         study.check(fingerprint(settings, space, dataset.key))
@@ -136,8 +139,7 @@ def resume(
     return study
 
 
-def _load_space(name: str, precision: str | None) -> Space:
-    space = load_space(name)
+def _at_precision(space: Space, precision: str | None) -> Space:
     return space if precision is None else space.with_fixed(precision=precision)
 
 

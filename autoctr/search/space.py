@@ -128,6 +128,10 @@ class Space:
         """The candidate with the given values of the varied fields."""
         return self.base().replace(**values)
 
+    def sets(self, name: str) -> bool:
+        """Whether the space varies or fixes the field."""
+        return name in self.vary or name in self.fix
+
     def can_take(self, name: str, values: Sequence[Value]) -> bool:
         """Whether some candidate of the space has one of ``values`` in the field."""
         part = self.vary.get(name)
