@@ -44,8 +44,9 @@ def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int) -> T
     row = _mix(torch.arange(rows, dtype=torch.int32, device=device) + key[:, None])
     column = _mix(torch.arange(width, dtype=torch.int32, device=device) * _wrapped(0xC2B2AE3D) + _mix(key + 1)[:, None])
     draws = row[:, :, None] ^ column[:, None, :]
-    draws = draws * _MULTIPLIERS[2]
-    draws = (draws ^ (draws >> 15)) * _MULTIPLIERS[0]
+    draws.mul_(_MULTIPLIERS[2])
+    draws.bitwise_xor_(draws >> 15).mul_(_MULTIPLIERS[0])
     threshold = (rates.double() * 2.0**32 - 2.0**31).clamp(-(2.0**31), 2.0**31 - 1).to(torch.int32)
-    kept = draws >= threshold[:, None, None]
-    return x * kept * (1 / (1 - rates))[:, None, None].to(x.dtype)
+    scale = (1 / (1 - rates))[:, None, None].to(x.dtype)
+    # one factor per number, so that either pass of the training multiplies once
+    return x * torch.where(draws >= threshold[:, None, None], scale, torch.zeros_like(scale))

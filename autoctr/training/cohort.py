@@ -23,6 +23,7 @@ from autoctr.model.tickets import movable
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
 from autoctr.training.rows import ResidentRows
+from autoctr.training.touched import RowFinder
 
 SCORING_ROWS = 16_384
 MOST_PATTERNS = 64
@@ -160,7 +161,7 @@ class Cohort:
         self.masks = self._inherited(starts) if masks is None else masks.to(device, dtype)
         self.adapters_only = adapters_only
         self._movable: dict[tuple[bool, ...], Tensor] = {}
-        self._marks = torch.zeros(len(self.table), dtype=torch.int32, device=device)
+        self.finder = RowFinder(len(self.table), device, padded=device.type != "cpu")
 
     def _inherited(self, starts: Sequence[Member | None]) -> Tensor | None:
         """The tickets of ``starts`` [K, U, M]; where a member has none, or has weights that they had not, all ones."""
@@ -191,19 +192,6 @@ class Cohort:
         """Share of the sparsity ramp that is done."""
         return min((self.ramped + self.rows) / self.ramp, 1.0)
 
-    def distinct(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Distinct embedding rows [U] of ``ids``, and where each id lies among them (the shape of ``ids``).
-
-        Marks instead of sorting: the last occurrence of an id stands for it.
-        """
-        flat = ids.reshape(-1)
-        numbers = torch.arange(len(flat), dtype=torch.int32, device=flat.device)
-        self._marks[flat] = numbers
-        last = self._marks[flat]
-        leads = last == numbers
-        place = leads.cumsum(0, dtype=torch.int32) - 1
-        return flat[leads].long(), place[last].view(ids.shape)
-
     def step(self, batch: Batch, *, wire: bool = False, weigh: bool = True, task: int | None = None) -> Tensor:
         """One training step.
 
@@ -214,8 +202,8 @@ class Cohort:
 
         Returns: each member's loss before the step, [K].
         """
-        rows, positions = self.distinct(batch.ids)
-        values = self.table[rows].requires_grad_(weigh and not self.adapters_only)
+        touched = self.finder.find(batch.ids)
+        values = self.table[touched.rows].requires_grad_(weigh and not self.adapters_only)
         flat = self.flat.detach().requires_grad_(weigh)
         architecture = self.architecture.detach().requires_grad_(wire) if self.network.relaxed else None
         if weigh:
@@ -224,7 +212,7 @@ class Cohort:
         result = self.network.forward(
             flat,
             values,
-            positions,
+            touched.positions,
             batch,
             architecture=architecture,
             running=self.running if weigh else self.running.clone(),
@@ -253,9 +241,9 @@ class Cohort:
                 self.dense.step(self.flat, next(gradients), self.steps, self._may_move(batch))
                 moved = before = values.detach()
                 if not self.adapters_only:
-                    moved = self.sparse.step(self.table, rows, before, next(gradients), self.steps)
+                    moved = self.sparse.step(self.table, touched, before, next(gradients), self.steps)
                 if self.average is not None:
-                    self.average.step(self.flat, rows, before, moved)
+                    self.average.step(self.flat, touched.rows, before, moved)
             if wire:
                 self.wiring_steps += 1
                 self.wiring.step(self.architecture, next(gradients), self.wiring_steps)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoctr.training.touched import Touched
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -59,18 +61,21 @@ class RowAdam:
         self.rates = rates[:, None]
         self.l2 = l2[:, None] if bool((l2 > 0).any()) else None
 
-    def step(self, table: Tensor, rows: Tensor, values: Tensor, gradient: Tensor, step: int) -> Tensor:
+    def step(self, table: Tensor, touched: Touched, values: Tensor, gradient: Tensor, step: int) -> Tensor:
         """One update.
 
         Args:
-            rows: int [U], distinct. values: their weights [U, K, E]. gradient: [U, K, E]. step: counts from 1.
+            values: the rows' weights [U, K, E]. gradient: [U, K, E]. step: counts from 1.
 
         Returns: the rows' new weights, [U, K, E].
         """
+        rows, place = touched.rows, touched.place
         if self.l2 is not None:
             gradient = gradient + self.l2 * values
         first, second = self.first[rows], self.second[rows]
         moved = values - _move(first, second, gradient, self.rates, step)
+        if place is not None:
+            moved, first, second = moved[place], first[place], second[place]
         table.index_copy_(0, rows, moved)
         self.first.index_copy_(0, rows, first)
         self.second.index_copy_(0, rows, second)

@@ -16,6 +16,7 @@ from embeddings import embeddings
 from encoding import encoding
 from fitting import fitting
 from limits import limits
+from parities import parities
 from precisions import precisions
 from processes import processes
 from supernets import discrete, supernet
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "encoding": encoding,
     "embeddings": embeddings,
     "precision": precisions,
+    "parity": parities,
 }
 
 
@@ -42,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding)")
-    parser.add_argument("--kuairand", type=Path, help="folder of KuaiRand-Pure (embeddings, precision)")
+    parser.add_argument("--kuairand", type=Path, help="folder of KuaiRand-Pure (embeddings, precision, parity)")
     parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (all but fit, encoding, embeddings)")
     parser.add_argument(

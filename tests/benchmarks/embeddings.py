@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -14,17 +15,21 @@ from torch import Tensor
 from autoctr.data.presets import load_dataset
 from autoctr.search.baselines import baseline
 from autoctr.search.trial import Laboratory
-from autoctr.training.bootstrap import mean_interval
-from autoctr.training.cohort import Cohort
+from autoctr.training import cohort
 from autoctr.training.fit import score_members
+from autoctr.training.intervals import mean_interval
 from autoctr.training.rows import ResidentRows
+from autoctr.training.touched import RowFinder, Touched
 
 SEEDS, RATES = 5, (1.0, 4.0)
 
 
-def every_row(cohort: Cohort, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """In place of ``Cohort.distinct``: the whole table moves at each step, its moments included."""
-    return torch.arange(len(cohort.table), device=ids.device), ids
+class EveryRow(RowFinder):
+    """The whole table moves at each step, its moments included."""
+
+    def find(self, ids: Tensor) -> Touched:
+        """All rows of the table."""
+        return Touched(torch.arange(len(self._marks), device=ids.device), ids)
 
 
 def embeddings(arguments: argparse.Namespace) -> None:
@@ -34,14 +39,13 @@ def embeddings(arguments: argparse.Namespace) -> None:
     dataset = load_dataset("kuairand", data=arguments.kuairand)
     domains = len(dataset.statistics.domains)
     test = ResidentRows(dataset.test, domains, dtype=torch.float32, device="cpu")
-    rules = {"rows of the batch": Cohort.distinct, "whole table": every_row}
+    rules = {"rows of the batch": RowFinder, "whole table": EveryRow}
     for rate in RATES:
         found: dict[str, list[float]] = {rule: [] for rule in rules}
         taken = dict.fromkeys(rules, 0.0)
         for seed in range(SEEDS):
-            for rule, distinct in rules.items():
-                with tempfile.TemporaryDirectory() as folder:
-                    Cohort.distinct = distinct  # type: ignore[method-assign]
+            for rule, finder in rules.items():
+                with tempfile.TemporaryDirectory() as folder, mock.patch.object(cohort, "RowFinder", finder):
                     laboratory = Laboratory(
                         dataset, metric="auc", seed=seed, device=torch.device("cpu"), folder=Path(folder)
                     )
@@ -51,7 +55,6 @@ def embeddings(arguments: argparse.Namespace) -> None:
                 auc = score_members(outcome.cohort, test, dataset)[0].auc
                 assert auc is not None
                 found[rule].append(auc)
-        Cohort.distinct = rules["rows of the batch"]  # type: ignore[method-assign]
         lazy, dense = found.values()
         gap = mean_interval([mine - other for mine, other in zip(lazy, dense, strict=True)])
         print(

@@ -14,8 +14,8 @@ from autoctr.data.presets import load_dataset
 from autoctr.model.candidate import Candidate
 from autoctr.search.baselines import baseline
 from autoctr.search.trial import Laboratory
-from autoctr.training.bootstrap import mean_interval
 from autoctr.training.fit import score_members
+from autoctr.training.intervals import mean_interval
 from autoctr.training.rows import ResidentRows
 
 SEEDS = 5

@@ -76,8 +76,10 @@ def random_cohort(
     return cohort
 
 
-def resident(dataset: Dataset, split: str = "valid", dtype: torch.dtype = torch.float64) -> ResidentRows:
-    return ResidentRows(getattr(dataset, split), len(dataset.statistics.domains), dtype=dtype, device="cpu")
+def resident(
+    dataset: Dataset, split: str = "valid", dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> ResidentRows:
+    return ResidentRows(getattr(dataset, split), len(dataset.statistics.domains), dtype=dtype, device=device)
 
 
 def batch_of(rows: ResidentRows, chosen: Sequence[int]) -> Batch:

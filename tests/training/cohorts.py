@@ -44,8 +44,8 @@ def relaxed_members(shape: dict[str, Any]) -> list[Candidate]:
     ]
 
 
-def cohort_of(dataset: Dataset, members: Sequence[Candidate], dtype: torch.dtype) -> Cohort:
-    return Cohort(dataset.statistics, members, frozen_tables(dataset), ramp=1000, dtype=dtype)
+def cohort_of(dataset: Dataset, members: Sequence[Candidate], dtype: torch.dtype, device: str = "cpu") -> Cohort:
+    return Cohort(dataset.statistics, members, frozen_tables(dataset), ramp=1000, dtype=dtype, device=device)
 
 
 def train(cohort: Cohort, rows: ResidentRows, steps: int, wire: bool) -> Tensor:
@@ -82,5 +82,5 @@ def assert_same(together: Cohort, alone: Cohort, member: int, pair: tuple[Tensor
 
 
 def compare(name: str, theirs: Tensor, mine: Tensor, tolerance: float) -> None:
-    difference = float((theirs - mine).abs().max()) if mine.numel() else 0.0
+    difference = float((theirs.cpu() - mine.cpu()).abs().max()) if mine.numel() else 0.0
     assert difference <= tolerance, name

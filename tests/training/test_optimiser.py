@@ -8,6 +8,7 @@ from torch import Tensor
 
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
+from autoctr.training.touched import Touched
 
 K, P, V, E = 2, 5, 6, 3
 
@@ -43,7 +44,7 @@ def test_row_adam_equals_the_reference(l2: list[float]) -> None:
     moments = [(np.zeros((V, E)), np.zeros((V, E))) for _ in range(K)]
     for step, ids in enumerate([[1, 4], [0], [4, 2, 1], [3], [1]], start=1):
         rows, gradient = torch.tensor(ids), drawn(len(ids), K, E, seed=step)
-        optimiser.step(table, rows, table[rows], gradient, step)
+        optimiser.step(table, Touched(rows, rows), table[rows], gradient, step)
         for k in range(K):
             expected[k], *new = optim.row_adam_step(
                 expected[k], ids, gradient[:, k].numpy(), *moments[k], step, rates[k], l2[k]
@@ -57,10 +58,10 @@ def test_row_adam_leaves_the_moments_of_other_rows_frozen() -> None:
     table = drawn(V, K, E, seed=0)
     optimiser = RowAdam(table, torch.full((K,), 0.1).double(), torch.full((K,), 0.1).double())
     rows = torch.tensor([2, 3])
-    optimiser.step(table, rows, table[rows], drawn(2, K, E, seed=1), 1)
+    optimiser.step(table, Touched(rows, rows), table[rows], drawn(2, K, E, seed=1), 1)
     before = (table.clone(), optimiser.first.clone(), optimiser.second.clone())
     rows = torch.tensor([3])
-    optimiser.step(table, rows, table[rows], drawn(1, K, E, seed=2), 2)
+    optimiser.step(table, Touched(rows, rows), table[rows], drawn(1, K, E, seed=2), 2)
     for old, new in zip(before, (table, optimiser.first, optimiser.second), strict=True):
         assert torch.equal(old[2], new[2])
         assert not torch.equal(old[3], new[3])
