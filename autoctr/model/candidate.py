@@ -147,6 +147,8 @@ class Candidate:
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}; legal is {low:g} to {high:g}")
         for name, hint in _hints().items():
+            if hint is float:  # so that 0 and 0.0 are one candidate, also where it is written out
+                object.__setattr__(self, name, float(getattr(self, name)))
             if hint is int and not isinstance(getattr(self, name), int):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; legal is a whole number")
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):

@@ -74,7 +74,7 @@ def test_streaming_gives_the_same_as_one_shot(tmp_path, events, schema):
         assert parts.statistics == whole.statistics
 
 
-def test_a_value_seen_only_in_valid_is_out_of_vocabulary(tmp_path):
+def test_trap_1_9_10_a_value_seen_only_in_valid_is_out_of_vocabulary(tmp_path):
     frame = pl.DataFrame(
         {
             "color": ["red", "red", "blue", "blue", "green", "green", "red", "once"],
@@ -95,6 +95,23 @@ def test_a_value_seen_only_in_valid_is_out_of_vocabulary(tmp_path):
     np.testing.assert_allclose(dataset.train.numbers[:, 0], [-1, 1, -1, 1])
     np.testing.assert_allclose(dataset.test.numbers[:, 0], [0, 0])
     assert dataset.info["single_class"] == {"click": {"valid": ["a", "(unknown)"]}}
+
+
+def test_trap_5_5_4_domains_share_their_ids(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "user": ["u", "v", "u", "v", "u", "v"],
+            "market": ["a", "a", "b", "b", "b", "a"],
+            "split": ["train"] * 4 + ["valid", "test"],
+            "click": [0, 1, 0, 1, 0, 1],
+        }
+    )
+    dataset = make(tmp_path / "d", frame, Schema((Column("user"),), ("click",), "market"), ColumnSplit("split"))
+    u, v = dataset.train.ids[:2, 0].tolist()
+    assert u != v
+    assert dataset.train.ids[:, 0].tolist() == [u, v, u, v]
+    assert dataset.train.domain.tolist() == [0, 0, 1, 1]
+    assert (dataset.valid.ids[0, 0], dataset.test.ids[0, 0]) == (u, v)
 
 
 def test_rare_values_share_the_unknown_id(tmp_path):

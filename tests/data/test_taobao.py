@@ -86,6 +86,18 @@ def test_trap_3_8_7_negatives_depend_on_seed_domain_and_user_alone(log):
     np.testing.assert_array_equal(items, all_items[all_users != last])
 
 
+def test_trap_3_8_8_no_negative_is_a_positive_of_the_user_in_any_split(log):
+    positive = log.label == 1
+    assert set(log.split[positive]) == set(log.split[~positive]) == {0, 1, 2}
+    rows = zip(log.user_id.tolist(), log.item_id.tolist(), log.domain.tolist(), positive.tolist(), strict=True)
+    clicked: dict[bool, set[tuple[int, int, int]]] = {True: set(), False: set()}
+    for user, item, domain, is_click in rows:
+        clicked[is_click].add((user, item, domain))
+    assert clicked[True]
+    assert clicked[False]
+    assert not clicked[True] & clicked[False]
+
+
 def test_negatives_are_uniform_over_the_other_items():
     users = np.repeat(np.arange(4000), 2)
     items = np.tile([0, 1], 4000)

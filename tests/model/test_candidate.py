@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import Any
 
 import pytest
+import torch
 
 from autoctr.model.architecture import full, parallel
 from autoctr.model.candidate import RANGES, Candidate, field_kinds
+from autoctr.model.sparsity import FORMS, factors
 from model.networks import random_wiring
 
 
@@ -25,6 +28,12 @@ def test_a_candidate_survives_json(candidate: Candidate) -> None:
     assert again == candidate
     assert again.canonical() == candidate.canonical()
     assert hash(again) == hash(candidate)
+
+
+def test_a_whole_number_is_as_good_as_the_same_with_a_point() -> None:
+    whole, point = Candidate(sparsity=0, keep_rate=1, rewind=2), Candidate(sparsity=0.0, keep_rate=1.0, rewind=2.0)
+    assert whole == point
+    assert whole.canonical() == point.canonical()
 
 
 def test_the_canonical_form_tells_candidates_apart() -> None:
@@ -49,6 +58,27 @@ def test_a_word_that_is_no_choice_is_refused_by_name(name: str) -> None:
         Candidate(**{name: "sideways"})
     for word in field_kinds()[name][1]:
         assert getattr(Candidate(**{name: word}), name) == word  # type: ignore[arg-type]
+
+
+def test_trap_2_6_2_a_form_has_one_name_everywhere() -> None:
+    v = torch.linspace(-3, 3, 50).view(1, 1, -1)
+    _, legal = field_kinds()["sparsity_form"]
+    assert set(legal) == set(FORMS)
+    made = [factors(form, v, 2.0) for form in legal]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(made, 2))
+    with pytest.raises(ValueError, match="sparsity_form is 'binary'; legal is one of fusion, binarization, scaling"):
+        Candidate(sparsity_form="binary")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backbone", ["mmoe", "ple", "star", "pepnet"])
+@pytest.mark.parametrize(
+    "method", [{"rank": 2}, {"rank_divisor": 4}, {"sparsity": 0.2}, {"keep_rate": 0.5}, {"architecture": "learn"}]
+)
+def test_trap_3_8_2_a_method_that_a_backbone_lacks_is_refused_not_left_out(
+    backbone: Any, method: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=f"backbone {backbone} has no learned fusion, sparsity, rank or tickets"):
+        Candidate(backbone=backbone, **method)
 
 
 def test_a_wiring_of_other_blocks_is_refused() -> None:

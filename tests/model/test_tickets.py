@@ -15,6 +15,7 @@ from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import cross, full, parallel
+from autoctr.model.build import multiply_adds
 from autoctr.model.candidate import Candidate
 from autoctr.model.parameters import Layout, zeros
 from autoctr.model.segments import Segments
@@ -288,6 +289,12 @@ def test_tickets_prune_the_deep_components_shared_weights_only(dataset: Dataset)
         "D1.weight": (6, 6),
         "D2.weight": (6, 6),
     }
+
+
+def test_trap_4_7_6_no_saving_is_claimed_for_weights_that_are_multiplied_all_the_same(dataset: Dataset) -> None:
+    dense = Candidate(embedding=4, width=8, wiring=parallel(2))
+    counts = {multiply_adds(dense.replace(keep_rate=share), dataset.statistics) for share in (1.0, 0.5, 0.1)}
+    assert len(counts) == 1
 
 
 def test_scoring_in_pieces_uses_the_tickets(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.model import sparsity
-from autoctr.model.architecture import ATTENTION, OPERATORS, consumers, full, inputs, one_hot, parallel
+from autoctr.model.architecture import ATTENTION, OPERATORS, consumers, full, inputs, one_hot, parallel, producers
 from autoctr.model.candidate import Candidate, sparsities
 from autoctr.model.gates import open_gates, straight_through
 from autoctr.model.node import Node
@@ -151,6 +151,17 @@ def test_trap_1_9_6_every_dense_weight_gets_a_gradient(dataset: Dataset, wiring:
     (gradient,) = torch.autograd.grad(loss, [leaf])
     dead = [name for name, view in cohort.network.layout.views(gradient).items() if float(view.abs().max()) < 1e-9]
     assert dead == []
+
+
+def test_trap_1_9_7_the_cost_of_a_supernet_does_not_grow_with_the_fields(dataset: Dataset) -> None:
+    def node_weights(dataset: Dataset) -> dict[str, int]:
+        weights = fresh(dataset, blocks=2, architecture="learn").network.layout.weights
+        nodes = {*producers(2), *consumers(2)}
+        return {name: weight.size for name, weight in weights.items() if name.partition(".")[0] in nodes}
+
+    few = fake_dataset(rows=20, kinds=())
+    assert len(few.statistics.fields) < len(dataset.statistics.fields)
+    assert node_weights(few) == node_weights(dataset)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
@@ -329,6 +340,19 @@ def test_trap_2_6_6_a_pruner_that_reads_the_domain_only_is_one_mask_per_domain(d
         distinct[source] = len(of_domain_0.unique(dim=0))
     assert distinct["domain"] == 1
     assert distinct["both"] > 1
+
+
+@pytest.mark.parametrize("source", ["domain", "both"])
+def test_trap_2_6_7_the_domains_embedding_learns_from_its_pruners(dataset: Dataset, source: str) -> None:
+    cohort = fresh(dataset, wiring=parallel(1), blocks=1, sparsity=0.3, pruner_input=source)
+    batch = mixed_batch(resident(dataset), 6)
+    leaf = cohort.table.clone().requires_grad_()
+    result = cohort.network.forward(cohort.flat, leaf, batch.ids, batch, step=1, progress=0.5)
+    assert result.penalty is not None
+    (gradient,) = torch.autograd.grad(result.penalty.sum(), [leaf])
+    reached = gradient[cohort.network.embedding.domain_rows].abs().sum((1, 2)) > 0
+    present = batch.segments.one_hot.sum(0) > 0
+    assert torch.equal(reached[1 : 1 + len(present)], present)  # row 0 is for unknown domains
 
 
 # 3.8 MLoRA

@@ -61,7 +61,9 @@ def test_every_read_out_is_legal(readout: str, norm: str, laboratory: Laboratory
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_soft_network_with_the_supernets_weights_is_the_supernet(norm: str, laboratory: Laboratory) -> None:
+def test_trap_1_9_1_the_soft_network_with_the_supernets_weights_is_the_supernet(
+    norm: str, laboratory: Laboratory
+) -> None:
     candidate = LEARN.replace(readout="soft", norm=norm)
     supernet = supernet_of(laboratory, candidate)
     wiring = read_out(supernet, candidate, laboratory.splits, laboratory.dataset)
@@ -138,7 +140,7 @@ def test_the_losses_of_drop_are_those_of_the_discrete_networks(
         assert probe.loss(current, position) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_alternating_holds_rows_out_that_the_weights_never_see(
+def test_trap_1_9_11_alternating_holds_rows_out_that_the_weights_never_see(
     laboratory: Laboratory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weighed: set[tuple[int, ...]] = set()
@@ -271,6 +273,19 @@ def test_retraining_starts_from_the_supernets_weights(laboratory: Laboratory, mo
     views = supernet.network.layout.views(supernet.flat)
     same = [name for name, view in named["supernet"].items() if name in views and torch.equal(view, views[name])]
     assert set(same) >= {name for name in named["supernet"] if name.startswith(("projection", "head"))}
+
+
+def test_trap_1_9_8_a_soft_network_trains_its_weights_and_keeps_its_mixture(laboratory: Laboratory) -> None:
+    candidate = LEARN.replace(readout="soft", retrain="supernet")
+    wanted = supernet_candidate(candidate, trial_module.derive(0, 0, "supernet"), len(laboratory.splits.train))
+    supernet = laboratory._supernets([wanted], float("inf"))[wanted]
+    outcome = laboratory.run(candidate)
+    assert outcome.candidate.wiring == read_out(supernet, candidate, laboratory.splits, laboratory.dataset)
+    assert not all(node.hard for node in outcome.candidate.wiring.nodes)
+    before = supernet.network.layout.views(supernet.weights().flat)
+    after = outcome.cohort.network.layout.views(outcome.cohort.flat)
+    moved = [float((view - before[name]).abs().max()) for name, view in after.items()]
+    assert sum(distance > 1e-3 for distance in moved) > 0.9 * len(moved)
 
 
 def test_a_wild_learning_rate_does_not_end_the_laboratory(laboratory: Laboratory) -> None:

@@ -49,7 +49,7 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.mark.parametrize("metric", ["wauc", "auc", "logloss"])
 @pytest.mark.parametrize("settings", [{}, {"averaging": 0.0}, EVERYTHING], ids=["averaged", "last", "everything"])
-def test_the_weights_that_are_kept_are_those_of_the_best_score(
+def test_trap_3_8_9_the_weights_that_are_kept_are_those_of_the_best_score_in_the_metric_itself(
     dataset: Dataset, splits: Splits, metric: str, settings: dict[str, Any]
 ) -> None:
     cohort = member(dataset, **settings)

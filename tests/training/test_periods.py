@@ -110,7 +110,9 @@ def test_every_row_reads_the_snapshots_that_ended_by_its_time(dataset: Dataset, 
 
 
 @pytest.mark.parametrize("count", [2, 4, 9])
-def test_no_snapshot_learns_from_a_row_as_new_as_its_readers(dataset: Dataset, count: int, taught: list[Rows]) -> None:
+def test_trap_5_5_1_no_snapshot_learns_from_a_row_as_new_as_its_readers(
+    dataset: Dataset, count: int, taught: list[Rows]
+) -> None:
     found = with_snapshots(dataset, genes(snapshots=count), seed=0)
     sizes = {field.name: field.size for field in dataset.statistics.embedded}
     newest = np.maximum.accumulate([rows.time.max() for rows in taught if rows.time is not None])

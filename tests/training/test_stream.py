@@ -125,7 +125,7 @@ def test_labels_change_nothing_that_was_scored_on_their_day_or_before(
         assert torch.equal(old, new) == (WARM + number // len(NAMES) <= day)
 
 
-def test_rows_change_nothing_before_their_day(dataset: Dataset, found: Replay) -> None:
+def test_trap_5_5_1_rows_change_nothing_before_their_day(dataset: Dataset, found: Replay) -> None:
     changed = losses(run(tampered(dataset, other_ids, 7)))
     for name, values in losses(found).items():
         assert changed[name][: 7 - WARM] == values[: 7 - WARM]
@@ -143,7 +143,7 @@ def test_a_model_that_has_seen_the_day_does_not_score_it(dataset: Dataset, monke
         run(dataset)
 
 
-def test_a_snapshot_too_new_stops_the_replay(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_5_5_1_a_snapshot_too_new_stops_the_replay(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     original = stream_module.TinyModel.snapshot
     monkeypatch.setattr(stream_module.TinyModel, "snapshot", lambda self, rows, end: original(self, rows, end - 1))
     with pytest.raises(LeakError, match="the snapshot before 1 has learned from rows up to time 1"):
@@ -226,7 +226,9 @@ def test_training_anew_takes_all_target_rows_so_far(dataset: Dataset, monkeypatc
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_target_starts_as_the_complete_model(dataset: Dataset, norm: str) -> None:
+def test_trap_5_5_5_the_target_starts_as_the_complete_model_but_for_its_normalisation(
+    dataset: Dataset, norm: str
+) -> None:
     tables = frozen_tables(dataset)
     candidate = Candidate(**FAST | {"norm": norm, "dropout": 0.3})
     complete = Cohort(dataset.statistics, [candidate], tables, ramp=100)
@@ -256,7 +258,7 @@ def test_the_target_starts_as_the_complete_model(dataset: Dataset, norm: str) ->
 # what the variants read
 
 
-def test_every_variant_is_another_one(dataset: Dataset, found: Replay) -> None:
+def test_trap_5_5_6_every_ablation_is_another_one(dataset: Dataset, found: Replay) -> None:
     values = [tuple(days) for days in losses(found).values()]
     assert len(values) == len(set(values)) == len(NAMES)
     assert all(len(days) == DAYS - WARM for days in values)
@@ -320,7 +322,9 @@ def test_forgetting_is_the_references() -> None:
     assert forgetting([[]]) == 0.0
 
 
-def test_forgetting_follows_the_losses_after_each_update(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_5_5_2_forgetting_follows_the_losses_after_each_update(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     only(monkeypatch, BASE)
     draw = np.random.default_rng(1)
     table, calls = draw.random((DAYS - WARM, DAYS - WARM)), iter(range(100))

@@ -266,7 +266,9 @@ def test_a_domain_with_few_rows_takes_smaller_batches(
         assert max(map(len, training.batches)) == max(2, size // STEPS_PER_PASS)
 
 
-def test_each_task_learns_its_own_label_only(dataset: Dataset, splits: Splits, trainings: list[Training]) -> None:
+def test_trap_4_7_4_each_task_learns_its_own_label_only(
+    dataset: Dataset, splits: Splits, trainings: list[Training]
+) -> None:
     found(dataset, splits, ticket_unit="task")
     assert [set(training.tasks) for training in trainings] == [{0}, {0}, {1}, {1}]
     # a step for one task does not see the other's labels
@@ -285,6 +287,32 @@ def test_visited_rows_are_those_of_all_steps(
 ) -> None:
     result = found(dataset, splits, ticket_unit=unit, rewind=0.3)
     assert result.rows == sum(len(batch) for training in trainings for batch in training.batches)
+
+
+def test_trap_4_7_4_every_task_sees_all_rows(dataset: Dataset, splits: Splits, trainings: list[Training]) -> None:
+    found(dataset, splits, ticket_unit="task", ticket_epochs=1.0, ticket_rounds=1)
+    every = sorted(map(tuple, splits.train.ids.tolist()))
+    for training in trainings:
+        assert sorted(tuple(row) for batch in training.batches for row in batch.ids.tolist()) == every
+    # and so does the network that they share: a step moves the heads of both
+    cohort = Cohort.on(dataset, [MEMBER])
+    before = {name: view.clone() for name, view in cohort.network.layout.views(cohort.flat).items()}
+    cohort.step(next(splits.train.batches(0, 0, 32)))
+    heads = [name for name in before if name.startswith("head.") and name.endswith("weight")]
+    after = cohort.network.layout.views(cohort.flat)
+    assert len(heads) == len(TASKS)
+    assert not any(torch.equal(before[name], after[name]) for name in heads)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_trap_4_7_7_every_round_prunes_what_it_has_trained(
+    dataset: Dataset, splits: Splits, trainings: list[Training], rounds: int
+) -> None:
+    result = found(dataset, splits, ticket_unit="network", ticket_rounds=rounds, ticket_epochs=0.1)
+    assert len(trainings) == rounds
+    seen = [1.0 if training.masks is None else float(training.masks.float().mean()) for training in trainings]
+    shares = [*seen, float(result.masks.float().mean())]
+    assert all(later < earlier for earlier, later in itertools.pairwise(shares))
 
 
 def test_alternating_batches_are_kept_to(dataset: Dataset, splits: Splits, trainings: list[Training]) -> None:
