@@ -283,6 +283,7 @@ class Engine:
                 seed=self.settings.seed,
                 direction=self.direction,
                 expected=self._expected(records),
+                share=self._share(records),
                 shape=shape,
             )
             if proposal is None:  # of this shape everything near has been tried
@@ -306,6 +307,13 @@ class Engine:
             typical = sum(seconds) / len(seconds) if seconds else self.settings.time_limit
             bounds.append(len(records) + int(self.clock.left / max(typical, 1e-3)))
         return min(bounds)
+
+    def _share(self, records: Sequence[Record]) -> float:
+        """How much of the totals is spent, 0 to 1."""
+        shares = [] if self.settings.trials is None else [len(records) / self.settings.trials]
+        if self.settings.time_limit is not None:
+            shares.append(self.clock.spent / self.settings.time_limit)
+        return max(shares)
 
     @contextlib.contextmanager
     def _timed(self, entrants: Sequence[Entrant]) -> Iterator[None]:
@@ -661,6 +669,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "gap": None if outcome.gap is None else dataclasses.asdict(outcome.gap),
         "closed": outcome.closed,
         "multiply_adds": outcome.multiply_adds,
+        "parameters": outcome.parameters,
         "kept": outcome.kept,
         "overlap": outcome.overlap,
         "reason": outcome.fitted.reason,

@@ -31,6 +31,24 @@ METHODS: dict[str, dict[str, tuple[Any, Any]]] = {
 }
 
 
+#: All fields that have no effect while their method is off.
+METHOD_FIELDS: dict[str, tuple[str, ...]] = {
+    "mlora": ("rank", "rank_tilt", "rank_divisor", "truncate", "lora_schedule"),
+    "adasparse": (
+        "sparsity", "sparsity_tilt", "sparsity_form", "sparsity_alpha", "sparsity_epsilon", "sparsity_beta",
+        "pruner_input", "input_pruner",
+    ),
+    "ecdctr": ("warm_start", "warm_share", "snapshots", "pooling"),
+    "lt4rec": ("keep_rate", "ticket_rounds", "ticket_epochs", "ticket_unit", "ticket_ranking", "rewind"),
+    "optfusion": (
+        "architecture", "learned", "architecture_rate", "warmup", "alternating", "readout", "search_epochs", "retrain",
+    ),
+}  # fmt: skip
+#: Share of a study's totals in which only what all methods share is searched, with every method off.
+TUNING_SHARE = 1 / 2
+SWITCHED_OFF = 1 / 4
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposal:
     """A candidate and the values of the varied fields that it was made from."""
@@ -94,6 +112,32 @@ def _with(candidate: Candidate, name: str, values: Sequence[Any]) -> Candidate |
     return None
 
 
+def switchable(space: Space) -> list[str]:
+    """The methods that some candidates of the space use and others do not."""
+    found = []
+    for method, switches in METHODS.items():
+        varied = [name for name in switches if name in space.vary]
+        offs = [space.vary[name].contains(switches[name][0]) for name in varied]
+        if varied and all(offs) and any(space.switches_on(name, switches[name][0]) for name in varied):
+            found.append(method)
+    return found
+
+
+def tuning_space(space: Space) -> Space | None:
+    """The part of a space with every method off that it can switch off; None where nothing is left to vary.
+
+    None as well where some method cannot be switched off, for then there is no plain network in the space.
+    """
+    methods = switchable(space)
+    varied = [m for m, switches in METHODS.items() if any(name in space.vary for name in switches)]
+    own = {name for method in methods for name in METHOD_FIELDS[method]}
+    rest = {name: part for name, part in space.vary.items() if name not in own}
+    if not methods or methods != varied or not rest:
+        return None
+    off = {name: value for method in methods for name, (value, _) in METHODS[method].items() if name in space.vary}
+    return dataclasses.replace(space, vary=rest, fix={**space.fix, **off})
+
+
 def startup_trials(expected: int) -> int:
     """Random trials before the search learns: at most a quarter of all."""
     return max(1, min(MOST_STARTUP, expected // STARTUP_SHARE))
@@ -107,6 +151,7 @@ def propose(
     seed: int,
     direction: Direction,
     expected: int,
+    share: float = 1.0,
     shape: dict[str, Any] | None = None,
 ) -> Proposal | None:
     """The candidate of trial ``number``; None if a ``shape`` is asked of which nothing new was found.
@@ -116,26 +161,34 @@ def propose(
         seed: of the study.
         direction: ``maximize`` or ``minimize``.
         expected: trials that the study will have in the end, as far as that is known.
+        share: of the study's totals that is spent. In the first half only what all methods share varies, where the
+            space has a plain network: it is quickly trained, and what the methods add is added to a tuned network.
         shape: values that a trial from 2 on must have, so that it trains with others in one cohort; those with one
             method on have their own.
     """
     weights = derive(seed, 0, "weights")
-    tried = {_genes(record.candidate) for record in records}
+    tried = {genes(record.candidate) for record in records}
     methods = each_method(space)
     if number == 0 or (number % 2 and number // 2 < len(methods)):
         candidate = (methods[number // 2] if number else plain(space)).replace(seed=weights)
         first = Proposal(_wired(candidate, records, number, seed, direction), space.within(candidate))
-        if _genes(first.candidate) not in tried:
+        if genes(first.candidate) not in tried:
             return first
+    searched, known = space, records
+    if share < TUNING_SHARE and (plain_space := tuning_space(space)) is not None:
+        off = [(name, value) for name, value in plain_space.fix.items() if name in space.vary]
+        searched = plain_space
+        known = [r for r in records if all(getattr(r.candidate, name) == value for name, value in off)]
     found: Proposal | None = None
     for attempt in range(ATTEMPTS):
-        values = {**_values(space, records, number, seed, direction, expected, attempt), **(shape or {})}
+        values = {**_values(searched, known, number, seed, direction, expected, attempt), **(shape or {})}
         try:
-            candidate = space.candidate(values).replace(seed=weights)
+            candidate = searched.candidate(values).replace(seed=weights)
         except ValueError:  # fields that do not go together
             continue
-        found = Proposal(_wired(candidate, records, number, seed, direction), values)
-        if _genes(found.candidate) not in tried:
+        varied = values if searched is space else {**space.within(candidate), **values}
+        found = Proposal(_wired(candidate, records, number, seed, direction), varied)
+        if genes(found.candidate) not in tried:
             return found
     if shape is not None:
         return None
@@ -144,7 +197,7 @@ def propose(
     return found
 
 
-def _genes(candidate: Candidate) -> Candidate:
+def genes(candidate: Candidate) -> Candidate:
     """What decides a candidate's score, before anything is trained."""
     if candidate.domain_ranks is not None:  # found by truncation
         candidate = candidate.replace(domain_ranks=None, truncate=True)
@@ -165,8 +218,9 @@ def _values(
 
     Start-up trials change a quarter of the defaults at random. Then even numbers ask Optuna's sampler, and odd ones
     change an eighth of the best candidate's fields: with two dozen fields and as many trials, a density model alone
-    is hardly better than chance, while a change of the best is. A later ``attempt``, after a proposal that has been
-    tried already or is not legal, always changes the best.
+    is hardly better than chance, while a change of the best is. Every second of these switches a method, or draws its
+    fields anew. A later ``attempt``, after a proposal that has been tried already or is not legal, always changes an
+    eighth of the best.
     """
     source = random.Random(derive(seed, number, f"change {attempt}" if attempt else "change"))
     start = {**space.within(defaults(space)), **space.within(plain(space))}
@@ -174,6 +228,8 @@ def _values(
     if number < 2 + startup_trials(expected):
         return _changed(space, start, CHANGED_AT_START * wider, source)
     best = best_of(records, direction)
+    if number % 4 == 3 and not attempt and best is not None and switchable(space):
+        return _with_method(space, {**start, **best.values}, source)
     if (number % 2 or attempt) and best is not None:
         return _changed(space, {**start, **best.values}, CHANGED_LATER * wider, source)
     return _sample(space, records, number, seed, direction)
@@ -190,6 +246,23 @@ def _changed(space: Space, values: dict[str, Any], share: float, source: random.
             if changed[name] != values[name]:
                 break
     return {name: changed[name] for name in space.vary}
+
+
+def _with_method(space: Space, values: dict[str, Any], source: random.Random) -> dict[str, Any]:
+    """``values`` with one method on, its fields drawn anew; where it was on, a quarter of the time off instead."""
+    method = source.choice(switchable(space))
+    switches = {name: switch for name, switch in METHODS[method].items() if name in space.vary}
+    was_on = any(values[name] != off for name, (off, _) in switches.items())
+    changed = {name: values[name] for name in space.vary}
+    if was_on and source.random() < SWITCHED_OFF:
+        return changed | {name: off for name, (off, _) in switches.items()}
+    for name in METHOD_FIELDS[method]:
+        if name in space.vary:
+            changed[name] = space.vary[name].draw(source)
+    if all(changed[name] == off for name, (off, _) in switches.items()):
+        near = {name: space.vary[name].nearest(middling, but=off) for name, (off, middling) in switches.items()}
+        changed |= {name: value for name, value in near.items() if value is not None}
+    return changed
 
 
 def _sample(space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction) -> dict[str, Any]:
@@ -210,8 +283,8 @@ def _sample(space: Space, records: Sequence[Record], number: int, seed: int, dir
                 state=optuna.trial.TrialState[record.state if record.feasible else "PRUNED"],
                 value=record.value if record.state == "COMPLETE" else None,
                 intermediate_values=dict(record.rungs),
-                params=record.values,
-                distributions={name: distributions[name] for name in record.values},
+                params={name: value for name, value in record.values.items() if name in distributions},
+                distributions={name: distributions[name] for name in record.values if name in distributions},
                 system_attrs={} if record.feasible else {"constraints:memory": 1.0},
             )
             for record in records

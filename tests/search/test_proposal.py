@@ -16,7 +16,9 @@ from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED, Architecture
 from autoctr.model.candidate import Candidate
 from autoctr.search import proposal as proposal_module
+from autoctr.search.baselines import without_methods
 from autoctr.search.proposal import (
+    METHOD_FIELDS,
     METHODS,
     Proposal,
     defaults,
@@ -25,6 +27,8 @@ from autoctr.search.proposal import (
     plain,
     propose,
     startup_trials,
+    switchable,
+    tuning_space,
 )
 from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.rungs import is_weak
@@ -33,8 +37,10 @@ from autoctr.search.space import Space, load_space
 from autoctr.search.study import Study
 
 
-def ask(space: Space, records: list[Record], number: int, seed: int = 0, expected: int = 40) -> Proposal:
-    return propose(space, records, number=number, seed=seed, direction="maximize", expected=expected)
+def ask(
+    space: Space, records: list[Record], number: int, seed: int = 0, expected: int = 40, share: float = 1.0
+) -> Proposal:
+    return propose(space, records, number=number, seed=seed, direction="maximize", expected=expected, share=share)
 
 
 def made(proposal: Proposal, number: int, value: float, state: str = "COMPLETE", **changes: Any) -> Record:
@@ -79,7 +85,7 @@ def test_a_proposal_is_as_stored(finished: Study) -> None:
     space = load_space(finished.settings.space)
     records = finished.records()
     for number in range(len(records)):
-        again = ask(space, records[:number], number, finished.settings.seed, expected=len(records))
+        again = ask(space, records[:number], number, finished.settings.seed, len(records), number / len(records))
         assert again.values == records[number].values
         assert again.candidate.replace(wiring=records[number].candidate.wiring) == records[number].candidate
 
@@ -152,12 +158,70 @@ def test_after_start_up_the_best_is_changed_every_second_time() -> None:
     space = load_space("joint")
     records = history(space, 14)
     best = max(records, key=lambda record: record.value or 0)
-    for number in (15, 17, 19):
+    for number in (17, 21, 25):
         found = changed(ask(space, records, number).values, {**space.within(plain(space)), **best.values})
         assert 0 < len(found) <= len(space.vary) // 2
     # a sampler's proposal does not hang on the best alone
     apart = [changed(ask(space, records, number).values, best.values) for number in (14, 16, 18)]
     assert max(map(len, apart)) > len(space.vary) // 3
+
+
+# what all methods share first, then the methods
+
+
+def is_off(candidate: Candidate) -> bool:
+    return candidate.effective() == without_methods(candidate)
+
+
+def test_the_first_half_leaves_every_method_off_that_can_be() -> None:
+    joint = load_space("joint")
+    part = tuning_space(joint)
+    assert part is not None
+    own = {name for fields in METHOD_FIELDS.values() for name in fields}
+    assert set(part.vary) == set(joint.vary) - own
+    assert switchable(joint) == list(METHODS)
+    records = history(joint, 11)
+    for number in range(11, 26):
+        proposal = ask(joint, records, number, share=number / 60)
+        assert is_off(proposal.candidate)
+        assert proposal.values.keys() == joint.vary.keys()
+        assert joint.candidate(proposal.values) == proposal.candidate.replace(wiring=None, seed=0)
+        records.append(made(proposal, number, random.Random(number).random()))
+    later = [ask(joint, records, number, share=0.5) for number in range(26, 38)]
+    assert not all(is_off(proposal.candidate) for proposal in later)
+
+
+def test_the_first_half_does_not_see_trials_with_a_method() -> None:
+    joint = load_space("joint")
+    records = [made(ask(joint, [], number), number, 0.5 + 0.4 * (number == 9)) for number in range(11)]
+    assert not is_off(records[9].candidate)
+    seen = [record for record in records if is_off(record.candidate)]
+    for number in (12, 13):
+        assert ask(joint, records, number, share=0.1) == ask(joint, seen, number, share=0.1)
+        assert ask(joint, records, number) != ask(joint, seen, number)
+
+
+@pytest.mark.parametrize("name", ["plain", "mlora", "adasparse", "lt4rec", "ecdctr"])
+def test_a_space_without_both_has_no_first_half(name: str) -> None:
+    space = load_space(name)
+    assert tuning_space(space) is None
+    records = history(space, 9)
+    assert ask(space, records, 10, share=0.0) == ask(space, records, 10)
+
+
+def test_a_method_of_the_best_is_switched_or_drawn_anew() -> None:
+    joint = load_space("joint")
+    records = history(joint, 14)
+    best = max(records, key=lambda record: record.value or 0)
+    start = {**joint.within(plain(joint)), **best.values}
+    methods = set()
+    for seed in range(30):
+        found = changed(ask(joint, records, 15, seed).values, start)
+        touched = {method for method, fields in METHOD_FIELDS.items() if set(found) & set(fields)}
+        assert len(touched) == 1 or not found
+        assert set(found) <= {name for method in touched for name in METHOD_FIELDS[method]}
+        methods |= touched
+    assert methods == set(METHODS)
 
 
 # nothing is trained twice
@@ -249,8 +313,8 @@ def test_a_truncated_trial_is_remembered_as_what_was_asked_for() -> None:
     wanted = Candidate(rank=4, truncate=True, wiring=FIXED["parallel"](2))
     # what a trial makes of it
     finished = wanted.replace(domain_ranks=(1, 4, 0, 2), truncate=False)
-    assert proposal_module._genes(finished) == proposal_module._genes(wanted)
-    assert proposal_module._genes(finished) != proposal_module._genes(wanted.replace(truncate=False))
+    assert proposal_module.genes(finished) == proposal_module.genes(wanted)
+    assert proposal_module.genes(finished) != proposal_module.genes(wanted.replace(truncate=False))
 
 
 WITHOUT_EFFECT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
