@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoctr.search.compare import Comparison
-    from autoctr.training.bootstrap import Interval
+    from autoctr.training.intervals import Difference, Interval
 
 NAMES = {
     "auc": "AUC",
@@ -60,7 +60,19 @@ def _notes(comparison: Comparison) -> list[str]:
             "over resamples of the test",
             "users (rows where there are none), the trained networks unchanged.",
         ]
-    return [*lines, *comparison.failures]
+    return [*_worth(comparison), *lines, *comparison.failures]
+
+
+def _worth(comparison: Comparison) -> list[str]:
+    """A line per model with a twin: what its methods add."""
+    lines = []
+    for model, twin in comparison.twins.items():
+        if (found := comparison.difference(model, beside=twin)) is not None:
+            lines.append(
+                f"{model} beside itself with every method off: Δ {NAMES[comparison.metric]} "
+                f"{_interval(found.seeds, '+')}, users {_users(found)}"
+            )
+    return [*lines, ""] if lines else []
 
 
 def _cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -83,8 +95,11 @@ def _difference(comparison: Comparison, model: str) -> list[str]:
     found = comparison.difference(model) if model != comparison.models[0] else None
     if found is None:
         return ["-", "-"]
-    users = "-" if found.users is None else f"{found.users[0]:+.4f} to {found.users[1]:+.4f}"
-    return [_interval(found.seeds, "+"), users]
+    return [_interval(found.seeds, "+"), _users(found)]
+
+
+def _users(found: Difference) -> str:
+    return "-" if found.users is None else f"{found.users[0]:+.4f} to {found.users[1]:+.4f}"
 
 
 def _interval(interval: Interval | None, sign: str = "") -> str:

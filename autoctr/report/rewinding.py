@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoctr.search.rewinding import Rewinding
-    from autoctr.training.bootstrap import Interval
+    from autoctr.training.intervals import Interval
 
 
 def rewinding_text(result: Rewinding) -> str:

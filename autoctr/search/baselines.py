@@ -7,7 +7,7 @@ from typing import Any
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
-from autoctr.search.proposal import plain
+from autoctr.search.proposal import METHODS, plain
 from autoctr.search.space import load_space
 
 #: What each differs in from trial 0 of a study, the plain DCN-v2. All have the same width, depth and embedding.
@@ -34,6 +34,12 @@ def baseline(name: str) -> Candidate:
             f"unknown model {name!r}; legal are {', '.join(BASELINES)}; a study's winner needs --study NAME"
         )
     return wired(plain(load_space("joint")).replace(**BASELINES[name]))
+
+
+def without_methods(candidate: Candidate) -> Candidate:
+    """The same components, size and training with every method off, in parallel: what the methods are worth beside."""
+    off = {name: value for method in METHODS.values() for name, (value, _) in method.items()}
+    return wired(candidate.replace(**off, wiring=None, rank_divisor=0, domain_ranks=None)).effective()
 
 
 def wired(candidate: Candidate) -> Candidate:

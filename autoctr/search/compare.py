@@ -16,18 +16,19 @@ from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
-from autoctr.model.build import multiply_adds
-from autoctr.model.candidate import RANGES, Candidate, ranks
-from autoctr.model.network import Network
-from autoctr.search.baselines import BASELINES, baseline, wired
+from autoctr.model.build import dense_parameters, multiply_adds
+from autoctr.model.candidate import RANGES, Candidate
+from autoctr.search.baselines import BASELINES, baseline, wired, without_methods
 from autoctr.search.results import Results, Run, run_key
 from autoctr.search.run import _check_scorable, find_device, load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, Study
-from autoctr.training.bootstrap import Interval, bootstrap, mean_interval, percentile_interval
+from autoctr.training.bootstrap import bootstrap, difference
 from autoctr.training.fit import Diverged, Rung
+from autoctr.training.intervals import Difference, Interval, mean_interval
 from autoctr.training.metrics import METRICS, score
 from autoctr.training.periods import obstacle
+from autoctr.training.precision import find_precision
 from autoctr.training.rows import ResidentRows
 
 if TYPE_CHECKING:
@@ -35,29 +36,19 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Difference:
-    """A metric of one model minus that of the first one.
-
-    ``seeds`` is over training seeds, paired. ``users`` is the middle 95 % over resamples of the test users, of the
-    mean over the seeds: the networks stay, the users change. None where no resamples are stored.
-    """
-
-    seeds: Interval
-    users: tuple[float, float] | None
-
-
-@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Runs of several models with the same seeds.
 
-    ``resamples`` holds the metric of each run, by its key, on the same resamples of the test users; ``failures`` says
-    in a line each which runs gave no result, and ``out`` is the csv file.
+    ``twins`` names, for a model with methods, the same without them. ``resamples`` holds the metric of each run, by its
+    key, on the same resamples of the test users; ``failures`` says in a line each which runs gave no result, and
+    ``out`` is the csv file.
     """
 
     dataset: str
     metric: str
     test_rows: int
     models: tuple[str, ...]
+    twins: Mapping[str, str]
     runs: tuple[Run, ...]
     resamples: Mapping[str, Tensor]
     failures: tuple[str, ...]
@@ -73,19 +64,18 @@ class Comparison:
         defined = [value for value in values if value is not None]
         return mean_interval(defined) if defined else None
 
-    def difference(self, model: str) -> Difference | None:
-        """The model's metric minus that of the first model; None where no seed has both."""
-        ours, theirs = self.of(model), self.of(self.models[0])
+    def difference(self, model: str, beside: str | None = None) -> Difference | None:
+        """The model's metric minus that of another, by default of the first; None where no seed has both."""
+        ours, theirs = self.of(model), self.of(self.models[0] if beside is None else beside)
         pairs = [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
         values = [(getattr(mine, self.metric), getattr(other, self.metric)) for mine, other in pairs]
         defined = [mine - other for mine, other in values if mine is not None and other is not None]
         if not defined:
             return None
-        users = None
+        resampled = None
         if all(run.key in self.resamples for pair in pairs for run in pair):
             resampled = [self.resamples[mine.key] - self.resamples[other.key] for mine, other in pairs]
-            users = percentile_interval(torch.stack(resampled).mean(0))
-        return Difference(mean_interval(defined), users)
+        return difference(defined, resampled)
 
 
 def compare(
@@ -94,8 +84,10 @@ def compare(
     models: Sequence[str] | Mapping[str, Candidate] | None = None,
     studies: Sequence[str] = (),
     winners: Sequence[Path | str] = (),
+    twins: bool = False,
     seeds: int = 5,
     metric: str = "wauc",
+    precision: str = "fp32",
     epochs: int | None = None,
     data: Path | str | None = None,
     table: Path | str | None = None,
@@ -119,8 +111,11 @@ def compare(
         models: names of ``BASELINES``, all by default, or candidates by name; differences are to the first.
         studies: each adds its winner under its own name.
         winners: files with a winner; see :func:`read_winner`.
+        twins: beside each winner that uses a method, the same with every method off, named ``NAME-off``.
         seeds: 0, 1, ... seeds - 1.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label: chooses the best pass on validation.
+        precision: of all models' training steps: ``fp32``, so that a file can be continued on any machine, ``bf16``, or
+            ``auto``, whichever the device is made for.
         epochs: most passes over the training rows; by default each model's own.
         data: folder of the built-in data set's raw files.
         out: csv file, ``results/compare-DATASET.csv`` in ``root`` by default. What it holds is not run again.
@@ -139,7 +134,7 @@ def compare(
     low, high = RANGES["epochs"]
     if epochs is not None and not low <= epochs <= high:
         raise UserError(f"epochs is {epochs}; legal is {low:g} to {high:g}")
-    find_device(device)
+    number = find_precision(precision, torch.device(find_device(device)))
     names = list(BASELINES) if models is None else list(models)
     read = [read_winner(Path(path)) for path in winners]
     every = [*names, *studies, *(name for name, _ in read)]
@@ -154,7 +149,7 @@ def compare(
     encoded = load_dataset(dataset, **where, **options, seed=data_seed)
     _check_scorable(encoded, metric)
     chosen |= {study.name: winner(study, encoded) for study in opened}
-    chosen |= {name: _as_learned(candidate) for name, candidate in read}
+    chosen |= {name: as_learned(candidate) for name, candidate in read}
     problem, domains = obstacle(encoded), len(encoded.statistics.domains)
     for name, candidate in chosen.items():
         if candidate.snapshots and problem is not None:
@@ -164,11 +159,20 @@ def compare(
                 f"{name} has learned ranks for {len(candidate.domain_ranks)} domains, but {encoded.name} has "
                 f"{domains}; compare it on data with the same domains"
             )
-    if epochs is not None:
-        chosen = {name: candidate.replace(epochs=epochs) for name, candidate in chosen.items()}
+    changes: dict[str, Any] = {"precision": number} if epochs is None else {"precision": number, "epochs": epochs}
+    chosen = {name: candidate.replace(**changes) for name, candidate in chosen.items()}
+    paired: dict[str, str] = {}
+    if twins:
+        for name in (*(study.name for study in opened), *(name for name, _ in read)):
+            plain = without_methods(chosen[name])
+            if plain != chosen[name].effective():
+                paired[name] = f"{name}-off"
+        if clash := sorted(chosen.keys() & set(paired.values())):
+            raise UserError(f"{', '.join(clash)} is named twice; every model needs a name of its own")
+        chosen |= {twin: without_methods(chosen[name]) for name, twin in paired.items()}
     stem = re.sub(r"[^A-Za-z0-9._]+", "-", encoded.name)
     results = Results(Path(out) if out is not None else Path(root) / "results" / f"compare-{stem}.csv")
-    bench = _Bench(encoded, chosen, metric, torch.device(find_device(device)), results, on_line, on_progress)
+    bench = _Bench(encoded, chosen, paired, metric, torch.device(find_device(device)), results, on_line, on_progress)
     return bench.run(range(seeds))
 
 
@@ -189,7 +193,7 @@ def winner(study: Study, dataset: Dataset) -> Candidate:
     best = study.best()
     if best is None:
         raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
-    return _as_learned(best.candidate)
+    return as_learned(best.candidate)
 
 
 def read_winner(path: Path) -> tuple[str, Candidate]:
@@ -204,7 +208,7 @@ def read_winner(path: Path) -> tuple[str, Candidate]:
     try:
         content = json.loads(path.read_text())
         exported = "autoctr_export" in content
-        held = content.get("best") if "study" in content else content
+        held = content.get("best") if "study" in content and not exported else content
         if not held or "candidate" not in held:
             raise ValueError("no candidate is in it")
         name = path.resolve().parent.name if exported else str(content.get("study", path.stem))
@@ -218,12 +222,14 @@ def read_winner(path: Path) -> tuple[str, Candidate]:
         ) from error
 
 
-def _as_learned(candidate: Candidate) -> Candidate:
+def as_learned(candidate: Candidate) -> Candidate:
     """``candidate`` as others may train it again: what it learned stays."""
     if candidate.architecture == "learn" and candidate.retrain == "scratch":
         candidate = candidate.replace(architecture="inherit")
     if candidate.domain_ranks is not None:
         candidate = candidate.replace(truncate=False)
+        if not any(candidate.domain_ranks):  # what truncation leaves where the adapters were worth nothing
+            candidate = candidate.replace(rank=0, rank_divisor=0, domain_ranks=None)
     return candidate.replace(seed=0)
 
 
@@ -233,6 +239,7 @@ class _Bench:
 
     dataset: Dataset
     models: Mapping[str, Candidate]
+    twins: Mapping[str, str]
     metric: str
     device: torch.device
     results: Results
@@ -258,6 +265,7 @@ class _Bench:
             metric=self.metric,
             test_rows=len(self.dataset.test),
             models=tuple(self.models),
+            twins=self.twins,
             runs=tuple(runs),
             resamples={key: values for key, values in resamples.items() if values is not None},
             failures=tuple(failures),
@@ -335,18 +343,3 @@ class _Bench:
 def _standard_error(values: Tensor) -> float | None:
     defined = values[~values.isnan()]
     return float(defined.std()) if len(defined) > 1 else None
-
-
-def dense_parameters(network: Network) -> int:
-    """Weights of the only member without the embedding table: adapters unpadded, what tickets prune included."""
-    used = ranks(network.candidates[0], network.statistics.domain_rows)
-    total = 0
-    for name, weight in network.layout.weights.items():
-        if ".lora." not in name:
-            total += weight.size
-        elif name.endswith(".bias"):
-            total += weight.shape[1] * sum(rank > 0 for rank in used)
-        else:
-            _, first, second = weight.shape
-            total += (first if name.endswith(".A") else second) * sum(used)
-    return total

@@ -13,9 +13,9 @@ from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.search.seeds import derive
 from autoctr.search.trial import snapshot_seed
-from autoctr.training.bootstrap import Interval, mean_interval
 from autoctr.training.cohort import Cohort, Member
 from autoctr.training.fit import Splits, fit, score_members
+from autoctr.training.intervals import Interval, mean_interval
 from autoctr.training.periods import with_snapshots
 from autoctr.training.rows import ResidentRows
 from autoctr.training.tickets import error_barrier, find_tickets, give_masks

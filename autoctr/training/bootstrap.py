@@ -1,18 +1,16 @@
-"""How sure a metric is: resamples of the users of a split, and intervals over training seeds."""
+"""How sure a metric is: what it becomes on resamples of the users of a split."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from autoctr.training.intervals import LEVEL, Difference, mean_interval
+
 RESAMPLES = 200
 CHUNK = 1 << 20
-LEVEL = 0.95
 
 
 def bootstrap(
@@ -24,6 +22,7 @@ def bootstrap(
     *,
     seed: int,
     resamples: int = RESAMPLES,
+    each_domain: bool = False,
 ) -> dict[str, Tensor]:
     """Metrics of one model on resamples of the units, drawn with replacement; each row counts as often as its unit.
 
@@ -33,29 +32,34 @@ def bootstrap(
     Args:
         scores: logits [N]. labels: [N] of 0 and 1. domain: int [N] in 0..domains - 1.
         units: int [N], what is drawn together, the user of each row; None draws rows.
+        each_domain: whether the area of every domain is told as well.
 
-    Returns: ``auc``, ``wauc`` and ``logloss``, each float64 [resamples]; NaN where a resample leaves it undefined.
+    Returns: ``auc``, ``wauc`` and ``logloss``, each float64 [resamples]; NaN where a resample leaves it undefined. And
+        where it is asked for, ``domains``, [domains, resamples].
     """
     if units is None:
         unit, count = torch.arange(len(scores), device=scores.device), len(scores)
     else:
-        names, unit = torch.unique(units, return_inverse=True)
-        count = len(names)
+        distinct, unit = torch.unique(units, return_inverse=True)
+        count = len(distinct)
     pooled = _Ranking(scores, labels, torch.zeros_like(domain), 1, unit)
     grouped = _Ranking(scores, labels, domain, domains, unit)
     losses = torch.nn.functional.binary_cross_entropy_with_logits(scores.double(), labels.double(), reduction="none")
     zeros = torch.zeros(count, dtype=torch.float64, device=scores.device)
     unit_loss, unit_rows = zeros.index_add(0, unit, losses), torch.bincount(unit, minlength=count).double()
-    parts: dict[str, list[Tensor]] = {"auc": [], "wauc": [], "logloss": []}
+    names = ["auc", "wauc", "logloss", *(["domains"] if each_domain else [])]
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     chunk = max(1, CHUNK // max(len(scores), 1))
     for drawn in draws(count, seed, resamples, chunk):
         counts = drawn.to(scores.device)
         parts["auc"].append(pooled.areas(counts)[0][0])
         areas, rows = grouped.areas(counts)
         usable = ~areas.isnan()
+        if each_domain:
+            parts["domains"].append(areas)
         parts["wauc"].append((areas.nan_to_num() * rows).sum(0) / (rows * usable).sum(0))
         parts["logloss"].append((unit_loss @ counts) / (unit_rows @ counts))
-    return {name: torch.cat(values) for name, values in parts.items()}
+    return {name: torch.cat(values, -1) for name, values in parts.items()}
 
 
 def draws(units: int, seed: int, resamples: int, chunk: int) -> Iterator[Tensor]:
@@ -115,50 +119,21 @@ def _running(values: Tensor) -> Tensor:
     return torch.nn.functional.pad(values.cumsum(0), (0, 0, 1, 0))
 
 
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A mean and the half-width of its 95 % interval; None from a single value."""
-
-    mean: float
-    half: float | None
-
-
-def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean and Student's interval of independent values, such as one metric over seeds."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return Interval(mean, None)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    return Interval(mean, student_quantile(len(values) - 1) * math.sqrt(variance / len(values)))
-
-
-def percentile_interval(replicates: Tensor) -> tuple[float, float] | None:
-    """The middle 95 % of a metric's resamples; None if it is defined on none of them."""
+def percentile_interval(replicates: Tensor, level: float = LEVEL) -> tuple[float, float] | None:
+    """The middle share ``level`` of a metric's resamples; None if it is defined on none of them."""
     defined = replicates[~replicates.isnan()]
     if not len(defined):
         return None
-    tail = (1 - LEVEL) / 2
+    tail = (1 - level) / 2
     low, high = defined.quantile(torch.tensor([tail, 1 - tail], dtype=defined.dtype, device=defined.device)).tolist()
     return low, high
 
 
-@functools.cache
-def student_quantile(freedom: int) -> float:
-    """t with P(|T| <= t) = 95 % for Student's distribution with ``freedom`` degrees, by bisection."""
-    low, high = 0.0, 20.0
-    while high - low > 1e-12:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _student_within(middle, freedom) < LEVEL else (low, middle)
-    return high
+def difference(values: Sequence[float], resampled: Sequence[Tensor] | None, level: float = LEVEL) -> Difference:
+    """The difference of two models from that of every seed.
 
-
-def _student_within(t: float, freedom: int) -> float:
-    """P(|T| <= t), the finite sum for whole degrees (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    odd = freedom % 2
-    term, total = math.cos(angle) if odd else 1.0, 0.0
-    for j in range(odd, freedom - 1, 2):
-        total += term
-        term *= (j + 1) / (j + 2) * math.cos(angle) ** 2
-    within = math.sin(angle) * total
-    return 2 / math.pi * (angle + within) if odd else within
+    Args:
+        values: of the metric, seed by seed. resampled: the same on the resamples, [resamples] each.
+    """
+    users = None if resampled is None else percentile_interval(torch.stack(list(resampled)).mean(0), level)
+    return Difference(mean_interval(values, level), users)

@@ -73,6 +73,18 @@ def read(path: Path, device: torch.device | str) -> tuple[dict[str, str], dict[s
     return header, {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
+def read_candidate(path: Path) -> Candidate:
+    """The candidate that a checkpoint holds.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        return Candidate.from_dict(json.loads(read_header(path)["candidate"]))
+    except DAMAGES as error:
+        raise UserError(f"{path} is not a whole checkpoint ({error})") from error
+
+
 def _checksum(tensors: dict[str, Tensor]) -> str:
     total = hashlib.blake2b(digest_size=12)
     for name in sorted(tensors):

@@ -15,12 +15,15 @@ from small_study import ROWS
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
+from autoctr.model.architecture import FIXED
+from autoctr.model.build import dense_parameters
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.report.comparison import comparison_markdown, comparison_text
 from autoctr.search import compare as compare_module
 from autoctr.search import trial
-from autoctr.search.baselines import BASELINES, baseline, wired
-from autoctr.search.compare import Comparison, compare, dense_parameters, read_winner, winner
+from autoctr.search.baselines import BASELINES, baseline, wired, without_methods
+from autoctr.search.compare import Comparison, compare, read_winner, winner
+from autoctr.search.deliver import export
 from autoctr.search.proposal import plain
 from autoctr.search.record import Record
 from autoctr.search.results import Results, Run, run_key
@@ -28,9 +31,10 @@ from autoctr.search.run import summary
 from autoctr.search.space import load_space
 from autoctr.search.study import Study
 from autoctr.search.trial import Laboratory
-from autoctr.training.bootstrap import mean_interval, percentile_interval
+from autoctr.training.bootstrap import percentile_interval
 from autoctr.training.cohort import Cohort, frozen_tables
 from autoctr.training.fit import Diverged
+from autoctr.training.intervals import mean_interval
 
 SMALL = Candidate(width=8, embedding=4, blocks=1, batch=512, epochs=2, learning_rate=0.01)
 COLUMNS = ["model", "calibration", "ECE", "parameters", "multiply-adds", "seconds"]
@@ -224,6 +228,46 @@ def test_differences_are_paired_by_seed_and_by_resample(whole: Comparison) -> No
     assert gone.difference("crossed") == dataclasses.replace(found, users=None)
 
 
+ON: dict[str, Any] = {
+    "architecture": "full", "wiring": FIXED["full"](1), "rank_divisor": 4, "domain_ranks": (2,) * 10, "sparsity": 0.2,
+    "keep_rate": 0.5, "ticket_rounds": 1, "warm_start": 0.5, "snapshots": 2,
+}  # fmt: skip
+
+
+def test_a_twin_is_the_winner_without_its_methods(tmp_path: Path) -> None:
+    crossed = SMALL.replace(cross="fm", dropout=0.4)
+    assert without_methods(crossed.replace(**ON)) == wired(crossed).effective()
+    for name, field in (("methods", crossed.replace(rank=4)), ("nothing", crossed)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"candidate": wired(field).to_dict()}))
+    files = [tmp_path / "methods.json", tmp_path / "nothing.json"]
+    found = run(tmp_path / "c.csv", TWO, winners=files, twins=True, seeds=1, epochs=1)
+    assert found.models == ("flat", "crossed", "methods", "nothing", "methods-off")
+    assert found.twins == {"methods": "methods-off"}
+    off, same = found.of("methods-off")[0], found.of("nothing")[0]
+    assert off.key == same.key  # trained once
+    difference = found.difference("methods", beside="methods-off")
+    assert difference is not None
+    assert difference.seeds.mean == (found.of("methods")[0].wauc or 0) - (off.wauc or 0)
+    taken = {"methods-off": SMALL}
+    with pytest.raises(UserError, match="methods-off is named twice"):
+        run(tmp_path / "c.csv", taken, winners=files[:1], twins=True, seeds=1)
+
+
+def test_all_models_train_in_one_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    inner = Laboratory.run
+
+    def spied(self: Laboratory, candidate: Candidate, **options: Any) -> Any:
+        seen.append(candidate.precision)
+        return inner(self, candidate, **options)
+
+    monkeypatch.setattr(Laboratory, "run", spied)
+    halves = {"flat": TWO["flat"], "half": SMALL.replace(precision="bf16")}
+    for options in ({}, {"precision": "bf16"}):
+        run(tmp_path / "c.csv", halves, seeds=1, epochs=1, **options)
+    assert seen == ["fp32", "fp32", "bf16", "bf16"]
+
+
 def made(model: str, seed: int, **values: Any) -> Run:
     metrics = {"auc": 0.7, "wauc": 0.7, "mean_auc": 0.7, "worst_auc": 0.6, "gauc": None, "logloss": 0.5}
     more = {"calibration": 1.0, "ece": 0.01, "auc_error": 0.1, "wauc_error": 0.1, "logloss_error": 0.1}
@@ -240,7 +284,9 @@ def test_the_table_reads_as_written_here(tmp_path: Path) -> None:
     )  # fmt: skip
     resamples = {run.key: torch.full((5,), run.wauc or 0.0, dtype=torch.float64) for run in runs}
     models = ("a", "b", "lost")
-    comparison = Comparison("d", "wauc", 1000, models, runs, resamples, ("lost seed 0 failed: diverged",), tmp_path)
+    comparison = Comparison(
+        "d", "wauc", 1000, models, {"b": "a"}, runs, resamples, ("lost seed 0 failed: diverged",), tmp_path
+    )
     lines = comparison_text(comparison).splitlines()
     assert lines[0] == "d: 1,000 test rows; the best pass is chosen by validation WAUC"
     assert lines[2].split() == ["model", "seeds", "AUC", "WAUC", "mean", "AUC", "worst", "AUC", "log-loss"]
@@ -252,12 +298,14 @@ def test_the_table_reads_as_written_here(tmp_path: Path) -> None:
     assert lines[7].split() == [*COLUMNS, "Δ", "WAUC", "users"]
     assert lines[8].split()[7:] == ["1,234", "5,678", "1.3", "-", "-"]
     assert lines[9].endswith("1,234          5,678      1.3  +0.0250 ± 0.0635  +0.0250 to +0.0250")
+    worth = "b beside itself with every method off: Δ WAUC +0.0250 ± 0.0635, users +0.0250 to +0.0250"
+    assert lines[11:14] == ["", worth, ""]
     assert lines[-1] == "lost seed 0 failed: diverged"
     table = [line for line in comparison_markdown(comparison).splitlines() if line.startswith("|")]
     assert len(table) == 5
     assert len({line.count("|") for line in table}) == 1
     assert "| 0.7300 ± 0.1271 |" in table[3]
-    alone = dataclasses.replace(comparison, models=("a",), runs=runs[:1], failures=())
+    alone = dataclasses.replace(comparison, models=("a",), twins={}, runs=runs[:1], failures=())
     assert "Δ" not in comparison_text(alone)
     assert "±" not in comparison_text(alone).splitlines()[3]
 
@@ -291,7 +339,7 @@ def test_baselines_train(name: str, tmp_path: Path) -> None:
     assert 0 < result.logloss < 1
 
 
-def test_baselines_share_size_and_training_with_trial_0() -> None:
+def test_trap_3_8_3_baselines_share_size_and_training_with_trial_0() -> None:
     trial_0 = plain(load_space("joint"))
     own = ("architecture", "cross", "backbone", "wiring")
     for name in BASELINES:
@@ -351,10 +399,9 @@ def test_winners_of_studies(
 def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, no_training: None) -> None:
     printed, card = tmp_path / "printed.json", tmp_path / "model" / "card.json"
     printed.write_text(json.dumps(summary(finished)))
-    card.parent.mkdir()
     best = finished.best()
     assert best is not None
-    card.write_text(json.dumps({"autoctr_export": 1, "candidate": best.candidate.to_dict()}))
+    export("s", card.parent, root=finished.folder.parent)
     assert read_winner(printed) == ("s", best.candidate)
     assert read_winner(card) == ("model", best.candidate)
     other = next(record for record in finished.records() if record.number != best.number)
@@ -362,7 +409,7 @@ def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, n
     trial.write_text(json.dumps(other.to_dict()))
     assert read_winner(trial) == ("second", other.candidate) != ("second", best.candidate)
     out = Results(tmp_path / "c.csv")
-    key = run_key(winner(finished, dataset), dataset, "wauc", 0)
+    key = run_key(winner(finished, dataset).replace(precision="fp32"), dataset, "wauc", 0)
     out.append(made("s", 0, key=key, dataset=dataset.name, dataset_key=dataset.key))
     found = run(out.path, [], winners=[printed, card], seeds=1)
     assert [run.model for run in found.runs] == ["s", "model"]

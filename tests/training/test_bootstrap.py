@@ -12,7 +12,8 @@ import torch
 from reference import calibration, metrics
 
 from autoctr.training import bootstrap as module
-from autoctr.training.bootstrap import Interval, bootstrap, draws, mean_interval, percentile_interval, student_quantile
+from autoctr.training.bootstrap import bootstrap, difference, draws, percentile_interval
+from autoctr.training.intervals import Difference, Interval, mean_interval, student_quantile
 
 RESAMPLES = 7
 
@@ -105,6 +106,55 @@ def test_many_rows_take_seconds() -> None:
 )
 def test_quantiles_of_student(freedom: int, t: float) -> None:
     assert student_quantile(freedom) == pytest.approx(t, abs=6e-6 * t)
+
+
+def test_quantiles_at_another_level() -> None:
+    assert student_quantile(4, 0.99) == pytest.approx(4.604095, rel=1e-6)
+    assert student_quantile(1, 0.99) == pytest.approx(63.656741, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "users", "sign"),
+    [
+        ((0.3, 0.2), (0.1, 0.5), 1),
+        ((0.3, 0.4), (0.1, 0.5), 0),
+        ((0.3, 0.2), (-0.1, 0.5), 0),
+        ((-0.3, 0.2), (-0.5, -0.1), -1),
+        ((-0.3, 0.2), (-0.5, 0.0), 0),
+        ((0.3, None), None, 1),
+        ((0.0, None), None, 0),
+    ],
+)
+def test_a_difference_is_clear_if_seeds_and_users_say_so(
+    seeds: tuple[float, float | None], users: tuple[float, float] | None, sign: int
+) -> None:
+    assert Difference(Interval(*seeds), users).sign == sign
+
+
+def test_a_difference_joins_seeds_and_resamples() -> None:
+    resampled = [torch.linspace(0, 1, 101).double(), torch.linspace(1, 2, 101).double()]
+    found = difference([1.0, 3.0], resampled, level=0.9)
+    assert found.seeds == mean_interval([1.0, 3.0], 0.9)
+    assert found.seeds.half == pytest.approx(6.313752, rel=1e-6)
+    assert found.users == pytest.approx((0.55, 1.45))
+    assert difference([1.0, 3.0], None).users is None
+
+
+def test_every_domains_area_on_resamples_is_that_of_the_repeated_rows() -> None:
+    logits, labels, domain, users = made_up(0, rows=80)
+    found = bootstrap(logits, labels, domain, 3, users, seed=5, resamples=RESAMPLES, each_domain=True)["domains"]
+    assert found.shape == (3, RESAMPLES)
+    names, unit = torch.unique(users, return_inverse=True)
+    (counts,) = draws(len(names), 5, RESAMPLES, RESAMPLES)
+    for number in range(RESAMPLES):
+        rows = torch.repeat_interleave(torch.arange(len(logits)), counts[unit, number].long())
+        for place in range(3):
+            inside = rows[domain[rows] == place]
+            expected = metrics.auc(labels[inside].numpy(), logits[inside].numpy())
+            if expected is None:
+                assert math.isnan(float(found[place, number]))
+            else:
+                assert float(found[place, number]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_interval_of_a_mean() -> None:
