@@ -5,6 +5,7 @@ import autoctr
 study = autoctr.search("taobao-sim", trials=20)
 study = autoctr.load_study("taobao-sim-joint")
 autoctr.export("taobao-sim-joint", "model/")
+certificate = autoctr.confirm("taobao-sim-joint")
 comparison = autoctr.compare("taobao-sim", studies=["taobao-sim-joint"])
 """
 
@@ -17,16 +18,18 @@ from autoctr.errors import UserError
 
 if TYPE_CHECKING:
     from autoctr.search.compare import compare
+    from autoctr.search.confirm import confirm
     from autoctr.search.deliver import export
     from autoctr.search.run import load_study, resume, search
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "compare", "export", "load_study", "resume", "search"]
+__all__ = ["UserError", "__version__", "compare", "confirm", "export", "load_study", "resume", "search"]
 
 _LAZY = {
     "search": "autoctr.search",
     "export": "autoctr.export",
     "compare": "autoctr.search.compare",
+    "confirm": "autoctr.search.confirm",
     "resume": "autoctr.search.run",
     "load_study": "autoctr.search.run",
 }

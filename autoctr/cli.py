@@ -75,6 +75,7 @@ def cli(context: click.Context) -> None:
     autoctr search --dataset taobao-sim            search on simulated logs
     autoctr search --table events.parquet --schema schema.yaml
     autoctr show NAME                              what was found
+    autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
     """
     _help_alone(context)
@@ -169,6 +170,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
 
 @cli.command()
 @click.argument("name")
+@click.option("--fork", help="Go on in a new study of this name that takes over the trials that still hold.")
+@click.option("--space", "-s", help="With --fork: the new study's search space.")
 @click.option("--trials", "-n", type=int, help="A new total number of trials.")
 @click.option("--time-limit", "-t", type=DURATION, help="A new total wall time.")
 @_where
@@ -187,17 +190,21 @@ def _conclude(study: Any) -> None:
     _print_study(study)
     if study.best() is None:
         sys.exit(1)
+    if study.certificate is None:
+        click.echo(f"one training each; prove it over several with: autoctr confirm {study.name}")
 
 
 def _finishing(work: Callable[[], Any], watcher: Any, options: dict[str, Any]) -> Any:
     """Run ``work``; SIGTERM ends it like Ctrl-C, with a line that says how to go on."""
+    from autoctr.search.study import without_password
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except KeyboardInterrupt:
         name = watcher.study
         where = "" if options["root"] == Path("studies") else f" --root {options['root']}"
-        where += f" --storage {options['storage']}" if options.get("storage") else ""
+        where += f" --storage '{without_password(options['storage'])}'" if options.get("storage") else ""
         how = f"continue with: autoctr resume {name}{where}" if name else "nothing was started"
         watcher.close()
         click.echo(f"stopped; everything finished is stored; {how}", err=True)
@@ -209,11 +216,12 @@ def _finishing(work: Callable[[], Any], watcher: Any, options: dict[str, Any]) -
 def studies(root: Path, storage: str | None) -> None:
     """List the studies."""
     from autoctr.search.run import load_study
-    from autoctr.search.study import names
+    from autoctr.search.study import names, without_password
 
     listed = names(root, storage)
     if not listed:
-        click.echo(f"no studies in {storage or root}; start one with: autoctr search --dataset taobao-sim")
+        where = root if storage is None else without_password(storage)
+        click.echo(f"no studies in {where}; start one with: autoctr search --dataset taobao-sim")
     for name in listed:
         try:
             study = load_study(name, root=root, storage=storage)
@@ -270,6 +278,44 @@ def _print_trial(record: Record, metric: str) -> None:
 
 @cli.command()
 @click.argument("name")
+@click.option("--out", type=FILE, help="The page to write.  [default: NAME.html]")
+@_where
+def report(name: str, out: Path | None, root: Path, storage: str | None) -> None:
+    """Write a study as a page with pictures: one file that opens anywhere, also while the search goes on."""
+    from autoctr.atomic import write_text
+    from autoctr.report.page import study_page
+    from autoctr.search.run import load_study
+
+    path = out if out is not None else Path(f"{name}.html")
+    write_text(path, study_page(load_study(name, root=root, storage=storage)))
+    click.echo(f"wrote {path}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--finalists", type=int, default=3, show_default=True, help="The best trials that take part.")
+@click.option("--seeds", type=int, default=5, show_default=True, help="How many times each network is trained.")
+@click.option("--plain", help="A study of --space plain on the same data, whose best trial takes part.")
+@_where
+def confirm(name: str, **arguments: Any) -> None:
+    """Train the best trials and the plain networks with several seeds, and certify the winner on the test split."""
+    from autoctr.progress import printer
+    from autoctr.search.confirm import confirm as run
+    from autoctr.search.run import load_study
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with printer() as printing:
+        try:
+            run(name, **arguments, on_line=printing.line, on_progress=printing.now)
+        except KeyboardInterrupt:
+            printing.close()
+            click.echo("stopped; trained networks are stored; continue with the same command", err=True)
+            sys.exit(130)
+    _print_study(load_study(name, root=arguments["root"], storage=arguments["storage"]))
+
+
+@cli.command()
+@click.argument("name")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
 @click.option("--trial", type=int, help="Trial to export.  [default: the winner]")
 @_where
@@ -287,7 +333,9 @@ def export(name: str, out: Path, trial: int | None, root: Path, storage: str | N
 @click.option("--models", help="Some of dnn,dcn-v2,deepfm,autoint,mmoe,ple,star,pepnet.  [default: all]")
 @click.option("--study", "studies", multiple=True, help="Add this study's winner; may be repeated.")
 @click.option("--winner", "winners", type=FILE, multiple=True, help="Add what a card.json or show --json file holds.")
+@click.option("--twins", is_flag=True, help="Beside each winner also the same with every method off.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many times each model is trained.")
+@click.option("--precision", default="fp32", show_default=True, help="Of training steps: auto, fp32 or bf16.")
 @click.option("--metric", default="wauc", show_default=True, help="wauc, auc or logloss of the first label.")
 @click.option("--epochs", type=int, help="Most passes over the training rows.  [default: each model's own]")
 @click.option("--out", type=FILE, help="File to continue.  [default: results/compare-DATASET.csv in --root]")

@@ -98,10 +98,18 @@ class Printer(Watcher):
 def outline(candidate: Candidate) -> str:
     """A candidate in a few words."""
     words = [candidate.architecture, f"K={candidate.blocks}", f"h={candidate.width}", f"E={candidate.embedding}"]
-    if candidate.rank:
+    if candidate.cross != "matrix":
+        words.append(candidate.cross)
+    if candidate.rank_divisor:
+        words.append(f"rank 1/{candidate.rank_divisor}")
+    elif candidate.rank:
         words.append(f"rank {candidate.rank}")
     if candidate.sparsity:
         words.append(f"sparsity {candidate.sparsity:g}")
+    if candidate.keep_rate < 1:
+        words.append(f"tickets {candidate.keep_rate:g}")
+    if candidate.warm_start:
+        words.append(f"warm {candidate.warm_start:g}")
     if candidate.snapshots:
         words.append(f"snapshots {candidate.snapshots}")
     return " ".join([*words, f"lr {candidate.learning_rate:.1e}"])

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from autoctr.model.candidate import Candidate
+from autoctr.search.certificate import Certificate
 from autoctr.search.record import Direction, Record, best_of
 
 if TYPE_CHECKING:
     from autoctr.search.study import Study
+    from autoctr.training.intervals import Difference, Interval
 
 
 def study_text(study: Study) -> str:
@@ -25,15 +27,18 @@ def study_text(study: Study) -> str:
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
     lines.append(f"winner: trial {best['number']}, validation {facts['metric']} {best['value']:.5f}")
-    lines += _lead_lines(best, records, study.settings.direction)
+    lines += lead_lines(best, records, study.settings.direction)
     lines += _method_lines(facts)
     if best["test"] is not None:
         lines += ["", *_comparison(best)]
+    lines += sizes(best, records)
+    if study.certificate is not None:
+        lines += ["", *certificate_lines(study.certificate, study.ended)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
     return "\n".join(lines)
 
 
-def _lead_lines(best: dict[str, Any], records: list[Record], direction: Direction) -> list[str]:
+def lead_lines(best: dict[str, Any], records: list[Record], direction: Direction) -> list[str]:
     """How clear the winner's lead is, or that of a trial with a better score that does not win."""
     if best["lead"] is not None:
         return [f"its lead over the plain network: {_interval(best['lead'])}"]
@@ -50,7 +55,11 @@ def _method_lines(facts: dict[str, Any]) -> list[str]:
     if len(facts["methods"]) < 2:
         return []
     told = [f"{name} {found['difference']:+.5f} (trial {found['number']})" for name, found in facts["methods"].items()]
-    return [f"each method alone beside trial 0, validation {facts['metric']}: {', '.join(told)}"]
+    lines = [f"each method alone beside trial 0, validation {facts['metric']}: {', '.join(told)}"]
+    plain = facts["best_plain"]
+    if plain is not None and plain["number"] > 0:
+        lines.append(f"best with every method off: trial {plain['number']}, {plain['value']:.5f}")
+    return lines
 
 
 def _interval(lead: Sequence[float]) -> str:
@@ -61,26 +70,99 @@ def _interval(lead: Sequence[float]) -> str:
 def _comparison(best: dict[str, Any]) -> list[str]:
     """Test metrics of winner and plain network, pooled and per domain."""
     sides = [("winner", best["test"])] + ([("plain", best["plain"])] if best["plain"] else [])
-    ceiling = best.get("ceiling")
-    lines = ["test          " + "".join(f"{name:>10}" for name, _ in sides) + ("   ceiling" if ceiling else "")]
+    ceiling, difference = best.get("ceiling"), best["difference"] or {}
+    head = "test          " + "".join(f"{name:>10}" for name, _ in sides) + ("   ceiling" if ceiling else "")
+    lines = [head + (f"{'difference, 95 % over the test users':>40}" if difference else "")]
     for metric in ("wauc", "auc", "logloss"):
         row = f"{metric:14}" + "".join(_number(side[metric]) for _, side in sides)
-        lines.append(row + (_number(ceiling["wauc"]) if ceiling and metric == "wauc" else ""))
+        if ceiling:
+            row += _number(ceiling["wauc"]) if metric == "wauc" else " " * 10
+        lines.append((row + _range(difference.get(metric))).rstrip())
     for domain, score in best["test"]["domains"].items():
         values = [side["domains"].get(domain, {}).get("auc") for _, side in sides]
-        lines.append(f"{domain[:13]:14}" + "".join(map(_number, values)) + f"   {score['rows']:,} rows")
+        row = f"{domain[:13]:14}" + "".join(map(_number, values)) + (" " * 10 if ceiling else "")
+        lines.append(
+            row + (_range(difference["domains"].get(domain)) if difference else "") + f"   {score['rows']:,} rows"
+        )
     if ceiling and best["test"]["wauc"] is not None:
         gap = ceiling["wauc"] - best["test"]["wauc"]
         low, high = ceiling["interval"]
         lines.append(f"the winner is {gap:.4f} WAUC below the best possible ranking ({low:.4f} to {high:.4f})")
+    if best["seen"]:
+        lines.append("test already seen: it had been read for an earlier winner before this one was chosen")
     single = [name for name, score in best["test"]["domains"].items() if score["auc"] is None]
     if single:
         lines.append(f"left out of WAUC, only one class in the test rows: {', '.join(single)}")
     return lines
 
 
+def _range(interval: Sequence[float] | None) -> str:
+    return " " * 24 if interval is None else f"{interval[0]:+12.5f} to {interval[1]:+.5f}"
+
+
+def sizes(best: dict[str, Any], records: Sequence[Record]) -> list[str]:
+    """How large the winner's network is, beside that of trial 0, without the embedding table."""
+    chosen = {record.number: record for record in records if record.number in (0, best["number"])}
+    costs = {n: max(record.multiply_adds["open"]) for n, record in chosen.items() if record.multiply_adds}
+    counts = {n: record.parameters for n, record in chosen.items() if record.parameters is not None}
+    lines = []
+    for label, values in (("parameters without the embedding table", counts), ("multiply-adds per row", costs)):
+        if best["number"] in values:
+            beside = f" (trial 0: {values[0]:,})" if best["number"] and 0 in values else ""
+            lines.append(f"{label}: {values[best['number']]:,}{beside}")
+    return lines
+
+
 def _number(value: float | None) -> str:
     return f"{'-':>10}" if value is None else f"{value:10.5f}"
+
+
+def certificate_lines(certificate: Certificate, ended: int) -> list[str]:
+    """What a confirmation has proven, in words and as a table.
+
+    Args:
+        ended: trials of the study that have ended by now.
+    """
+    found, name = certificate, f"trial {certificate.winner}"
+    verdicts = {
+        "better": f"{name} is better than every plain network",
+        "worse": f"{name} is worse than a plain network",
+        "not distinguishable": f"{name} is not distinguishable from the strongest plain network, {found.strongest}",
+        "plain": f"no finalist validates better than {name}, the plain network",
+    }
+    searched = ", ".join(f"{study} for {seconds / 60:.1f} min" for study, seconds in found.seconds.items())
+    lines = [f"certificate, {found.seeds} seeds each: {verdicts[found.verdict]} (searched: {searched})"]
+    if ended > found.trials:
+        lines.append(f"it knows the first {found.trials} of {ended} trials; renew it with: autoctr confirm")
+    if found.seen:
+        lines.append("test already seen: it had been read for an earlier winner before this one was chosen")
+    valid = ", ".join(f"{trial} {_mean(interval)}" for trial, interval in found.valid.items())
+    lines.append(f"chosen by validation {found.metric}: {valid}")
+    head = f"test {found.metric}"
+    width = max(len(row) for row in (head, *found.plain))
+    lines.append(f"{head:{width}}  {_mean(found.test)}  {name}")
+    for plain, beside in found.plain.items():
+        lines.append(f"{plain:{width}}  {_mean(beside.test)}  {name} ahead by {_lead(beside.lead, found.level)}")
+    worst = found.worst_domain
+    if worst is not None:
+        domain = found.domains[worst]
+        assert domain.lead is not None
+        clear = [other for other, own in found.domains.items() if own.lead is not None and own.lead.sign < 0]
+        lines.append(
+            f"beside {found.strongest}, worst in domain {worst} ({domain.rows:,} test rows): AUC "
+            f"{_lead(domain.lead, found.domain_level)}; clearly worse in: {', '.join(clear) or 'none'}"
+        )
+    return lines
+
+
+def _mean(interval: Interval) -> str:
+    return f"{interval.mean:.5f}" + ("" if interval.half is None else f" ± {interval.half:.5f}")
+
+
+def _lead(lead: Difference, level: float) -> str:
+    half = "" if lead.seeds.half is None else f" ± {lead.seeds.half:.5f} over seeds"
+    users = "" if lead.users is None else f", {lead.users[0]:+.5f} to {lead.users[1]:+.5f} over users"
+    return f"{lead.seeds.mean:+.5f}{half}{users} ({level:.1%})"
 
 
 def network_lines(candidate: Candidate) -> list[str]:
@@ -116,9 +198,10 @@ def trial_text(record: Record, metric: str) -> str:
         lines.append(f"closed neurons of {layer}: {min(known):.3f} to {max(known):.3f}, domain by domain")
     if record.multiply_adds:
         dense, left = record.multiply_adds["dense"], record.multiply_adds["open"]
-        lines.append(
-            f"multiply-adds per row: {dense:,} with every neuron, {min(left):,} to {max(left):,} without closed ones"
-        )
+        closed = f" with every neuron, {min(left):,} to {max(left):,} without closed ones" if record.closed else ""
+        lines.append(f"multiply-adds per row: {dense:,}{closed}")
+    if record.parameters is not None:
+        lines.append(f"parameters without the embedding table: {record.parameters:,}")
     if record.kept:
         low, high = min(record.kept), max(record.kept)
         share = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"

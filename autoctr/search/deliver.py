@@ -57,5 +57,13 @@ def _card(study: Study, number: int) -> dict[str, Any]:
     tested = None
     if proof is not None:
         tested = proof["best"] if proof["number"] == number else proof["plain"] if number == 0 else None
-    metric = study.settings.metric
-    return {"study": study.name, "trial": number, "metric": metric, "valid": record.valid, "test": tested}
+    certificate = study.certificate
+    proven = certificate is not None and certificate.winner == number
+    return {
+        "study": study.name,
+        "trial": number,
+        "metric": study.settings.metric,
+        "valid": record.valid,
+        "test": tested,
+        "certificate": certificate.to_dict() if certificate is not None and proven else None,
+    }

@@ -23,10 +23,11 @@ class Record:
     varied fields that the sampler sees, ``rungs`` pairs of (rows visited over all stages, best score so far).
     ``seconds`` is wall time and ``speed`` training rows per second. ``gap`` holds the supernet's relaxed and discrete
     validation score, ``closed`` the share of closed neurons of each pruned layer and domain, ``multiply_adds`` per row
-    with every neuron (``dense``) and without the closed ones of each domain (``open``), ``kept`` each ticket's share of
-    surviving weights, ``overlap`` the tickets' mean overlap, ``reason`` why training ended, ``lead`` the 95 %
-    interval of its lead over trial 0, where it was measured (see :class:`~autoctr.search.lead.Judge`), and
-    ``feasible`` is False where the candidate alone does not fit into memory.
+    with every neuron (``dense``) and without the closed ones of each domain (``open``), ``parameters`` those of the
+    network without the embedding table, ``kept`` each ticket's share of surviving weights, ``overlap`` the tickets'
+    mean overlap, ``reason`` why training ended, ``lead`` the 95 % interval of its lead over trial 0, where it was
+    measured (see :class:`~autoctr.search.lead.Judge`), and ``feasible`` is False where the candidate alone does not fit
+    into memory.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Record:
     kept: list[float] | None
     overlap: float | None
     reason: str | None
+    parameters: int | None = None
     lead: tuple[float, float] | None = None
     feasible: bool = True
 
@@ -86,6 +88,7 @@ class Record:
             kept=kept.get("kept"),
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),
+            parameters=kept.get("parameters"),
             lead=None if lead is None else (lead[0], lead[1]),
             feasible=trial.state.name != "FAIL" or all(value <= 0 for value in trial.constraints.values()),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,8 @@ from autoctr.search.space import Space, load_space
 from autoctr.search.study import DEFAULT_ROOT, Settings, Study, fingerprint, names
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from autoctr.data.dataset import Dataset
 
 DEFAULT_TRIALS = 30
@@ -81,8 +84,7 @@ def search(
     if size is not None and not 1 <= size <= LARGEST_COHORT:
         raise UserError(f"cohort is {size}; legal are auto and 1 to {LARGEST_COHORT}")
     place = torch.device(find_device(device))
-    space = str(space)
-    loaded = load_space(space)
+    loaded = load_space(str(space))
     chosen = None
     if precision is not None or not loaded.sets("precision"):
         chosen = find_precision(precision or "auto", place)
@@ -99,8 +101,9 @@ def search(
     _check_scorable(encoded, metric)
     _check_methods(loaded, encoded)
     loaded = _fitting(loaded, encoded, watcher)
-    space_file = str(Path(space).resolve()) if space.endswith((".yaml", ".yml")) else space
-    settings = Settings(source, space_file, metric, seed, device, trials, time_limit, size, chosen, checkpoint_every)
+    settings = Settings(
+        source, _space_name(space), metric, seed, device, trials, time_limit, size, chosen, checkpoint_every
+    )
     made = Study.create(name, settings, fingerprint(settings, loaded, encoded.key), root=root, storage=storage)
     with made.owned():
         _run(made, loaded, encoded, watcher)
@@ -110,6 +113,8 @@ def search(
 def resume(
     name: str,
     *,
+    fork: str | None = None,
+    space: Path | str | None = None,
     trials: int | None = None,
     time_limit: float | None = None,
     root: Path | str = DEFAULT_ROOT,
@@ -119,6 +124,9 @@ def resume(
     """Continue a study: finished trials stay, paused ones stand where they stood, others start again.
 
     Args:
+        fork: name of a new study that goes on instead, with data, space and code as they are now; it takes over the
+            ended trials that still hold. The old one stays as it is.
+        space: of the new study, where it is to have another.
         trials: a new total. time_limit: a new total, in seconds. None keeps what the study has.
 
     Raises:
@@ -127,16 +135,52 @@ def resume(
     from autoctr.data.presets import load_dataset
 
     _check_totals(trials, time_limit)
-    study = load_study(name, root=root, storage=storage)
+    if space is not None and fork is None:
+        raise UserError("another space needs a new study; name it with --fork NEW")
+    study, watcher = load_study(name, root=root, storage=storage), watcher or Watcher()
+    settings = study.settings
+    settings = dataclasses.replace(
+        settings,
+        space=settings.space if space is None else _space_name(space),
+        trials=trials or settings.trials,
+        time_limit=time_limit or settings.time_limit,
+    )
+    loaded = _at_precision(load_space(settings.space), settings.precision)
+    dataset = load_dataset(**_paths(settings.source))
+    loaded = _fitting(loaded, dataset, watcher)
+    stamp = fingerprint(settings, loaded, dataset.key)
+    if fork is not None:
+        study = _forked(study, fork, settings, loaded, stamp, watcher)
     with study.owned():
-        settings = study.settings
-        space = _at_precision(load_space(settings.space), settings.precision)
-        dataset, watcher = load_dataset(**_paths(settings.source)), watcher or Watcher()
-        space = _fitting(space, dataset, watcher)
-        study.check(fingerprint(settings, space, dataset.key))
-        study.set_totals(trials or settings.trials, time_limit or settings.time_limit)
-        _run(study, space, dataset, watcher)
+        study.check(stamp)
+        study.set_totals(settings.trials, settings.time_limit)
+        _run(study, loaded, dataset, watcher)
     return study
+
+
+def _forked(
+    study: Study, name: str, settings: Settings, space: Space, stamp: dict[str, Any], watcher: Watcher
+) -> Study:
+    """A new study with what still holds of ``study``."""
+    from autoctr.search.fork import take_over
+
+    taken: list[int] = []
+    made = Study.create(
+        name,
+        settings,
+        stamp,
+        root=study.folder.parent,
+        storage=study.storage,
+        fill=lambda made: taken.append(take_over(study, made, space)),
+    )
+    watcher.note(f"study {name} takes over {taken[0]} of {len(study.records())} trials of {study.name}")
+    return made
+
+
+def _space_name(space: Path | str) -> str:
+    """The name of a shipped space, or the whole path of a file."""
+    name = str(space)
+    return str(Path(name).resolve()) if name.endswith((".yaml", ".yml")) else name
 
 
 def _at_precision(space: Space, precision: str | None) -> Space:
@@ -271,6 +315,7 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
     from autoctr.training.keeping import Keeper
 
     settings = study.settings
+    _tell_new_optuna(study, watcher)
     clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
     device = torch.device(find_device(settings.device))
     keeper = Keeper(study.folder / "running", every=settings.checkpoint_every, device=device, on_message=watcher.note)
@@ -284,25 +329,62 @@ def _run(study: Study, space: Space, dataset: Dataset, watcher: Watcher) -> None
         study.database.set_user_attr("spent", clock.spent)
 
 
+def _tell_new_optuna(study: Study, watcher: Watcher) -> None:
+    """Say once that the sampler is of another version than the one that the study's proposals came from so far."""
+    import optuna
+
+    before = study.database.user_attrs.get("optuna", optuna.__version__)
+    if before != optuna.__version__:
+        watcher.note(
+            f"Optuna was {before} and is now {optuna.__version__}: proposals may differ from those of an "
+            "uninterrupted run"
+        )
+        study.database.set_user_attr("optuna", optuna.__version__)
+
+
 def prove(study: Study, dataset: Dataset) -> None:
-    """Read the test split, once for each pair of winner and plain network, and store what it says."""
+    """Read the test split, once for each pair of winner and plain network, and store what it says.
+
+    ``seen`` tells whether it had been read before this winner was chosen: in an earlier run of this study, or in that
+    which it forked from.
+    """
     best = study.best()
     if best is None:
         return
-    stored = study.database.user_attrs.get("proof")
+    stored, certificate = study.database.user_attrs.get("proof"), study.certificate
+    if certificate is not None and certificate.trials == study.ended:
+        return  # a confirmed winner has been tested
     if stored is not None and stored["number"] == best.number:
         return
-    proof = {"number": best.number, "best": _tested(study, best.number, dataset)}
-    proof["plain"] = proof["best"] if best.number == 0 else _tested(study, 0, dataset) if 0 in study.kept() else None
+    scores, resamples = _tested(study, best.number, dataset)
+    proof: dict[str, Any] = {"number": best.number, "best": scores, "plain": None}
+    proof["seen"] = stored is not None or study.test_seen
+    if best.number == 0:
+        proof["plain"] = scores
+    elif 0 in study.kept():
+        proof["plain"], others = _tested(study, 0, dataset)
+        proof["difference"] = _difference(resamples, others, dataset.statistics.domains)
     study.database.set_user_attr("ceiling", dataset.info.get("ceiling", {}).get("test"))
     study.database.set_user_attr("proof", proof)
 
 
-def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
-    """Test metrics of every task."""
+def _difference(mine: dict[str, Tensor], theirs: dict[str, Tensor], domains: Sequence[str]) -> dict[str, Any]:
+    """By how much two networks' test metrics differ on the middle 95 % of resamples of the users, both on the same."""
+    from autoctr.training.bootstrap import percentile_interval
+
+    found = {name: percentile_interval(mine[name] - theirs[name]) for name in mine if name != "domains"}
+    areas = (mine["domains"] - theirs["domains"]).unbind(0)
+    by_domain = {name: percentile_interval(area) for name, area in zip([*domains, "unknown"], areas, strict=True)}
+    return {**found, "domains": by_domain}
+
+
+def _tested(study: Study, number: int, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Test metrics of every task, and those of the first on resamples of the users."""
     import torch
 
+    from autoctr.search.seeds import derive
     from autoctr.search.stored import stored_network
+    from autoctr.training.bootstrap import bootstrap
     from autoctr.training.fit import score_members
     from autoctr.training.rows import ResidentRows
 
@@ -310,7 +392,13 @@ def _tested(study: Study, number: int, dataset: Dataset) -> dict[str, Any]:
     domains = len(dataset.statistics.domains)
     rows = ResidentRows(dataset.test, domains, dtype=torch.float32, device=cohort.network.device)
     tasks = dataset.statistics.tasks
-    return {name: dataclasses.asdict(score_members(cohort, rows, dataset, task)[0]) for task, name in enumerate(tasks)}
+    scores = {
+        name: dataclasses.asdict(score_members(cohort, rows, dataset, task)[0]) for task, name in enumerate(tasks)
+    }
+    logits, labels = cohort.logits(rows)[0, :, 0], rows.labels[:, 0]
+    seed = derive(study.settings.seed, 0, "test users")
+    resamples = bootstrap(logits, labels, rows.domain, domains + 1, rows.user, seed=seed, each_domain=True)
+    return scores, resamples
 
 
 def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:
@@ -329,6 +417,16 @@ def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _best_plain(study: Study) -> dict[str, Any] | None:
+    """The best finished trial with every method off."""
+    from autoctr.search.baselines import without_methods
+    from autoctr.search.record import best_of
+
+    plain = [r for r in study.records() if r.candidate.effective() == without_methods(r.candidate)]
+    best = best_of(plain, study.settings.direction)
+    return None if best is None else {"number": best.number, "value": best.value}
+
+
 def summary(study: Study) -> dict[str, Any]:
     """What ``autoctr show --json`` prints."""
     best, proof = study.best(), study.database.user_attrs.get("proof")
@@ -340,7 +438,9 @@ def summary(study: Study) -> dict[str, Any]:
             {"number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds} for r in study.records()
         ],
         "methods": _methods_alone(study),
+        "best_plain": _best_plain(study),
         "best": None,
+        "certificate": None if study.certificate is None else study.certificate.to_dict(),
     }
     if best is None:
         return result
@@ -357,7 +457,8 @@ def summary(study: Study) -> dict[str, Any]:
     if proof is not None and proof["number"] == best.number:
         sides = {"test": proof["best"], "plain": proof["plain"]}
         by_task = {task: {side: tested and tested[task] for side, tested in sides.items()} for task in sides["test"]}
-        result["best"] |= next(iter(by_task.values()))
+        result["best"] |= {**next(iter(by_task.values())), "seen": proof.get("seen", False)}
+        result["best"]["difference"] = proof.get("difference")
         if len(by_task) > 1:
             result["best"]["tasks"] = by_task
         ceiling = study.database.user_attrs.get("ceiling")

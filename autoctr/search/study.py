@@ -9,12 +9,13 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
+from autoctr.search.certificate import Certificate
 from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.space import Space
 
@@ -92,15 +93,26 @@ class Study:
     """
 
     def __init__(self, name: str, root: Path, storage: str | None) -> None:
-        self.name, self.folder = name, root / name
+        self.name, self.folder, self.storage = name, root / name, storage
         self.url = storage or f"sqlite:///{(self.folder / 'study.db').resolve()}"
         self._study: optuna.Study | None = None
 
     @classmethod
     def create(
-        cls, name: str, settings: Settings, stamp: dict[str, Any], *, root: Path, storage: str | None = None
+        cls,
+        name: str,
+        settings: Settings,
+        stamp: dict[str, Any],
+        *,
+        root: Path,
+        storage: str | None = None,
+        fill: Callable[[Study], None] = lambda made: None,
     ) -> Study:
         """A new study.
+
+        Args:
+            stamp: its fingerprint.
+            fill: puts into it what it has from the start; a process that dies meanwhile leaves no study.
 
         Raises:
             UserError: if the name is taken or not usable, or the folder cannot be written.
@@ -124,8 +136,10 @@ class Study:
         made = optuna.create_study(storage=opened, study_name=name, direction=settings.direction)
         made.set_user_attr("fingerprint", stamp)
         made.set_user_attr("spent", 0.0)
-        made.set_user_attr("settings", dataclasses.asdict(settings))
+        made.set_user_attr("optuna", optuna.__version__)
         study._study = made
+        fill(study)
+        made.set_user_attr("settings", dataclasses.asdict(settings))
         return study
 
     @classmethod
@@ -140,7 +154,8 @@ class Study:
             have = names(root, storage)
             if name in have:
                 raise UserError(f"study {name} was never begun; start it with: autoctr search --study {name}")
-            raise UserError(f"there is no study {name} in {storage or root}; there are: {', '.join(have) or 'none'}")
+            where = root if storage is None else without_password(storage)
+            raise UserError(f"there is no study {name} in {where}; there are: {', '.join(have) or 'none'}")
         return study
 
     def exists(self) -> bool:
@@ -163,8 +178,8 @@ class Study:
         try:
             return optuna.storages.RDBStorage(self.url, engine_kwargs={"connect_args": arguments})
         except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"cannot open the study's database {self.url} ({reason})") from error
+            reason = str(error).splitlines()[0].replace(self.url, without_password(self.url))
+            raise UserError(f"cannot open the study's database {without_password(self.url)} ({reason})") from error
 
     @property
     def database(self) -> optuna.Study:
@@ -195,7 +210,7 @@ class Study:
         if found:
             raise UserError(
                 f"study {self.name} cannot go on, because what it searches has changed: {'; '.join(found)}. "
-                "Put it back, or start a new study with: autoctr search --study NEW"
+                f"Put it back, or let a new study take over what still holds: autoctr resume {self.name} --fork NEW"
             )
 
     def records(self) -> list[Record]:
@@ -209,8 +224,41 @@ class Study:
         self.database.set_user_attr("leads", {**leads, str(number): list(lead)})
 
     def best(self) -> Record | None:
-        """The finished trial with the best validation score of those that lead trial 0 clearly, or trial 0."""
-        return winner_of(self.records(), self.settings.direction)
+        """The winner: of the confirmation if no trial has ended since, else the best that leads trial 0 clearly."""
+        records, certificate = self.records(), self.certificate
+        if certificate is not None and certificate.trials == _ended(records):
+            return next(record for record in records if record.number == certificate.winner)
+        return winner_of(records, self.settings.direction)
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return _ended(self.records())
+
+    def minutes(self) -> dict[int, float]:
+        """When each ended trial had ended, in minutes of wall time since the first began."""
+        trials = [trial for trial in self.database.get_trials(deepcopy=False) if trial.datetime_start is not None]
+        if not trials:
+            return {}
+        began = min(trial.datetime_start for trial in trials if trial.datetime_start is not None)
+        ends = {trial.number: trial.datetime_complete for trial in trials}
+        return {number: (end - began).total_seconds() / 60 for number, end in ends.items() if end is not None}
+
+    @property
+    def test_seen(self) -> bool:
+        """Whether test scores of an earlier winner were there to steer the search, here or where it forked from."""
+        told = self.database.user_attrs
+        return "certificate" in told or told.get("seen", False) or (told.get("proof") or {}).get("seen", False)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the last confirmation found."""
+        stored = self.database.user_attrs.get("certificate")
+        return None if stored is None else Certificate.from_dict(stored)
+
+    def set_certificate(self, certificate: Certificate) -> None:
+        """Store what a confirmation has found; its winner is the study's until another trial ends."""
+        self.database.set_user_attr("certificate", certificate.to_dict())
 
     def begin(self, proposal: Proposal) -> optuna.trial.Trial:
         """Store a proposal as the next running trial."""
@@ -332,6 +380,10 @@ class Study:
                 file.truncate(0)
 
 
+def _ended(records: Sequence[Record]) -> int:
+    return sum(record.state not in ("RUNNING", "WAITING") for record in records)
+
+
 def names(root: Path, storage: str | None = None) -> list[str]:
     """Names of the studies in a folder, or in a database of the user's own."""
     if storage is None:
@@ -339,6 +391,11 @@ def names(root: Path, storage: str | None = None) -> list[str]:
     import optuna
 
     return sorted(optuna.get_all_study_names(Study("", root, storage)._open_storage()))
+
+
+def without_password(url: str) -> str:
+    """A database address that may be shown."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
 def _prepare_sqlite(path: Path) -> None:

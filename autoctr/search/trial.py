@@ -20,8 +20,9 @@ import torch
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
+from autoctr.model.build import dense_parameters, multiply_adds
 from autoctr.model.candidate import Candidate, ranks
-from autoctr.model.fusion import FusionNetwork, open_multiply_adds
+from autoctr.model.fusion import open_multiply_adds
 from autoctr.model.network import SHAPE_FIELDS
 from autoctr.search.oneshot import (
     SCHEDULE_FIELDS,
@@ -53,17 +54,18 @@ class Outcome:
     """A trained candidate: its cohort of one member holds the weights of the best rung.
 
     ``gap`` is the discretisation's, ``closed`` the share of closed neurons of every pruned layer and domain on the
-    validation rows, ``multiply_adds`` per row with every neuron and without the closed ones of each domain,
-    ``kept`` each ticket's share of surviving weights and ``overlap`` the mean overlap of two tickets;
-    None where the method is off.
+    validation rows, ``kept`` each ticket's share of surviving weights and ``overlap`` the mean overlap of two tickets;
+    None where the method is off. ``multiply_adds`` are per row, ``dense`` with every neuron for the dearest domain and
+    ``open`` without the closed ones of each domain; like ``parameters`` they leave the embedding table out.
     """
 
     candidate: Candidate
     cohort: Cohort
     fitted: Fitted
+    multiply_adds: dict[str, int | list[int]]
+    parameters: int
     gap: Gap | None = None
     closed: dict[str, list[float]] | None = None
-    multiply_adds: dict[str, int | list[int]] | None = None
     kept: tuple[float, ...] | None = None
     overlap: float | None = None
 
@@ -409,14 +411,17 @@ class Laboratory:
             fitted=Fitted(cohort.weights(), best, standing.rungs, standing.reason),
             gap=ready.gap,
             closed=closed or None,
-            multiply_adds=reader._multiply_adds(candidate, closed) if closed else None,
+            multiply_adds=reader._multiply_adds(candidate, closed),
+            parameters=dense_parameters(cohort.network),
             kept=ready.kept,
             overlap=ready.overlap,
         )
 
     def _multiply_adds(self, candidate: Candidate, closed: dict[str, list[float]]) -> dict[str, int | list[int]]:
         statistics = self.dataset.statistics
-        dense = FusionNetwork.multiply_adds(candidate, statistics)
+        dense = multiply_adds(candidate, statistics)
+        if candidate.backbone != "fusion":
+            return {"dense": dense, "open": [dense] * len(statistics.domains)}
         return {"dense": dense, "open": open_multiply_adds(candidate, statistics, closed)}
 
     def _cohort(self, candidates: Sequence[Candidate], **options: Any) -> Cohort:

@@ -14,7 +14,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.report.text import study_text
 from autoctr.search.lead import Judge
 from autoctr.search.record import best_of
-from autoctr.search.run import prove
+from autoctr.search.run import prove, summary
 from autoctr.search.stored import stored_network
 from autoctr.search.study import Study
 from autoctr.search.trial import Laboratory
@@ -94,6 +94,22 @@ def test_show_says_how_clear_the_lead_is(study: Study, dataset: Dataset) -> None
     prove(study, dataset)
     said = "its lead over the plain network: +0.01000 to +0.02000 (95 %, over the validation users)"
     assert said in study_text(study)
+    found = summary(study)["best"]
+    table = {line.split()[0]: line.split()[1:] for line in study_text(study).splitlines() if line}
+    for metric in ("wauc", "auc", "logloss"):
+        low, high = found["difference"][metric]
+        assert low <= found["test"][metric] - found["plain"][metric] <= high
+        assert [float(word) for word in table[metric][-3:] if word != "to"] == pytest.approx([low, high], abs=1e-5)
+    for name, interval in found["difference"]["domains"].items():
+        sides = [found[side]["domains"].get(name, {}).get("auc") for side in ("test", "plain")]
+        assert (interval is None) == (None in sides)
+        if interval is not None:
+            assert interval[0] <= sides[0] - sides[1] <= interval[1]
+    sizes = {r.number: (r.parameters, max((r.multiply_adds or {})["open"])) for r in study.records() if r.parameters}
+    (parameters, cost), (plain_parameters, plain_cost) = sizes[best.number], sizes[0]
+    shown = study_text(study)
+    assert f"parameters without the embedding table: {parameters:,} (trial 0: {plain_parameters:,})" in shown
+    assert f"multiply-adds per row: {cost:,} (trial 0: {plain_cost:,})" in shown
     study.set_lead(best.number, (-0.01, 0.02))
     prove(study, dataset)
     text = study_text(study)

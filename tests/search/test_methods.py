@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoctr.data.dataset import Dataset
 from autoctr.model.architecture import ADD, FIXED, one_hot
+from autoctr.model.build import dense_parameters
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.model.fusion import FusionNetwork
 from autoctr.model.network import Batch
@@ -153,6 +154,12 @@ def test_an_outcome_tells_what_its_method_did_and_nothing_else(
     assert (outcome.overlap is not None) == (on["tickets"] and candidate.ticket_unit != "network")
     closes = candidate.sparsity > 0 and candidate.sparsity_form != "scaling"
     assert (outcome.closed is not None) == closes
+    dense, left = outcome.multiply_adds["dense"], outcome.multiply_adds["open"]
+    assert isinstance(left, list)
+    assert len(left) == len(laboratory.dataset.statistics.domains)
+    assert closes or max(left) == dense
+    assert 0 < min(left) <= dense
+    assert outcome.parameters == dense_parameters(outcome.cohort.network) > 0
     assert (outcome.candidate.domain_ranks is not None) == candidate.truncate
     assert_kept(outcome, laboratory, tmp_path / "member.safetensors")
     # what is changed of the genes is only what was found
@@ -370,7 +377,7 @@ def test_a_warm_start_reads_rows_of_the_richest_domains_only(
 
 
 @pytest.mark.parametrize("retrain", ["scratch", "supernet"])
-def test_a_warm_start_hands_on_everything_but_the_normalisation(
+def test_trap_5_5_5_a_warm_start_hands_on_everything_but_the_normalisation(
     retrain: str, laboratory: Laboratory, fits: list[Begun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warm: list[Cohort] = []

@@ -82,7 +82,14 @@ def whole(shared: Path, space_file: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 def arguments(root: Path, space: Path, **options: object) -> list[object]:
-    chosen = {"trials": TRIALS, "seed": SEED, "rows": ROWS, "study": "s", "device": "cpu", **options}
+    chosen = {
+        "trials": TRIALS,
+        "seed": SEED,
+        "rows": ROWS,
+        "study": "s",
+        "device": "cpu",
+        "precision": "fp32",
+    } | options
     named = [word for name, value in chosen.items() for word in (f"--{name.replace('_', '-')}", value)]
     return ["search", "--dataset", "taobao-sim", "--space", space, "--root", root, *named]
 

@@ -7,14 +7,23 @@ import json
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
+import torch
 from small_study import SPACE, search_small, write_space
 
 from autoctr.errors import UserError
 from autoctr.report import study_text
+from autoctr.search.events import Watcher
 from autoctr.search.run import load_study, resume, summary
-from autoctr.search.space import load_space
-from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint
+from autoctr.search.space import Space, load_space
+from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint, without_password
+from autoctr.training.precision import find_precision
+
+
+def space_of(study: Study) -> Space:
+    """The space as the study searched it, in the precision that was chosen for it."""
+    return load_space(study.settings.space).with_fixed(precision=study.settings.precision or "fp32")
 
 
 def test_a_changed_space_is_refused_with_its_fields(tmp_path: Path) -> None:
@@ -37,7 +46,7 @@ def test_a_changed_space_is_refused_with_its_fields(tmp_path: Path) -> None:
 
 
 def test_every_other_part_of_the_fingerprint_is_compared(finished: Study) -> None:
-    space, settings = load_space(finished.settings.space), finished.settings
+    space, settings = space_of(finished), finished.settings
     key = finished.database.user_attrs["fingerprint"]["dataset"]
     finished.check(fingerprint(settings, space, key))
     for changes, name in (({"metric": "auc"}, "metric"), ({"seed": 9}, "seed")):
@@ -59,6 +68,9 @@ def test_a_study_tells_what_each_method_did_alone(tmp_path: Path) -> None:
         "adasparse": (3, values[3]),
     }
     assert told["mlora"]["difference"] == (values[1] or 0) - (values[0] or 0)
+    plain = [r for r in study.records() if not r.candidate.rank and not r.candidate.sparsity]
+    best = max(plain, key=lambda record: (record.value or 0, -record.number))
+    assert summary(study)["best_plain"] == {"number": best.number, "value": best.value}
     line = f"each method alone beside trial 0, validation wauc: mlora {told['mlora']['difference']:+.5f} (trial 1), ada"
     assert line in study_text(study)
 
@@ -69,8 +81,48 @@ def test_the_precision_of_a_search_holds_for_all_its_trials(tmp_path: Path) -> N
     resume("s", root=tmp_path, trials=3)
     assert [record.candidate.precision for record in study.records()] == ["bf16"] * 3
     text = SPACE.replace("fix: {", "fix: {precision: bf16, ")
-    study = search_small(tmp_path, write_space(tmp_path, text, "half"), trials=1, study="t")
+    study = search_small(tmp_path, write_space(tmp_path, text, "half"), trials=1, study="t", precision=None)
     assert study.records()[0].candidate.precision == "bf16"
+    # where neither says anything, the machine decides
+    study = search_small(tmp_path, space, trials=1, study="u", precision=None)
+    assert study.records()[0].candidate.precision == find_precision("auto", torch.device("cpu"))
+    assert study.settings.precision == study.records()[0].candidate.precision
+
+
+def test_another_optuna_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Notes(Watcher):
+        def note(self, message: str) -> None:
+            heard.append(message)
+
+    heard: list[str] = []
+    search_small(tmp_path, write_space(tmp_path), trials=1, watcher=Notes())
+    assert not any("Optuna" in message for message in heard)
+    before = optuna.__version__
+    monkeypatch.setattr(optuna, "__version__", "5.99.1")
+    for _ in range(2):
+        resume("s", root=tmp_path, watcher=Notes())
+    told = [message for message in heard if "Optuna" in message]
+    assert told == [f"Optuna was {before} and is now 5.99.1: proposals may differ from those of an uninterrupted run"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:secret@host:5432/db", "postgresql://me:***@host:5432/db"),
+        ("postgresql+psycopg2://me:se:cr@et@host/db", "postgresql+psycopg2://me:***@host/db"),
+        ("postgresql://me@host:5432/db", "postgresql://me@host:5432/db"),
+        ("sqlite:////tmp/a:b@c.db", "sqlite:////tmp/a:b@c.db"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize("url", ["nonsense://me:secret@host/db", "postgresql://me:secret@127.0.0.1:1/db"])
+def test_a_database_that_cannot_be_opened_keeps_the_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot open the study's database") as caught:
+        load_study("s", root=tmp_path, storage=url)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_changed_data_file_is_refused(tmp_path: Path, events_table: tuple[Path, Path]) -> None:

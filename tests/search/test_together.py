@@ -92,7 +92,7 @@ def test_every_stage_together_is_every_stage_alone(
             assert ours.scores.value("wauc") == pytest.approx(theirs.scores.value("wauc"), abs=2e-3)
             assert ours.scores.value("logloss") == pytest.approx(theirs.scores.value("logloss"), abs=2e-3)
         assert outcome.kept == alone.kept
-        assert outcome.multiply_adds is None or outcome.multiply_adds["dense"] == alone.multiply_adds["dense"]  # type: ignore[index]
+        assert outcome.multiply_adds["dense"] == alone.multiply_adds["dense"]
         names = outcome.cohort.network.layout.weights
         assert list(names) == list(alone.cohort.network.layout.weights)
 

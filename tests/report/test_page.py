@@ -1,0 +1,166 @@
+"""The page of a study: whole, self-contained, and true to what the study holds."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_study import SEARCH_STEPS, search_small, write_space
+
+from autoctr.errors import UserError
+from autoctr.report import pictures
+from autoctr.report.page import study_page
+from autoctr.search import oneshot
+from autoctr.search.confirm import confirm
+from autoctr.search.importance import importances
+from autoctr.search.run import summary
+from autoctr.search.study import Study
+
+VOID = {"meta", "path", "use", "br"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Fails on elements that do not close, and keeps what a browser would show or fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.rows: list[list[str]] = []
+        self.texts: list[str] = []
+        self.labels: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href") or name.endswith(":href")]
+        if tag == "svg":
+            self.labels.append(given.get("aria-label") or "")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attrs if name.endswith("href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] not in ("style", "script"):
+            self.texts.append(data)
+        if self.rows and any(tag in ("td", "th") for tag in self.stack):
+            self.rows[-1][-1] += data
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.stack == []
+    assert all(target.startswith("#") for target in reader.fetched)
+    assert "url(http" not in page
+    assert "@import" not in page
+    shown = " ".join(reader.texts)
+    assert not re.search(r"\b(None|nan|True|False)\b", shown)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """A study in which everything that a page can show is there."""
+    root, threads = tmp_path_factory.mktemp("pages"), torch.get_num_threads()
+    text = """\
+fix: {epochs: 2, batch: 512, blocks: 1, search_epochs: 0.1}
+vary:
+  architecture: {choices: [parallel, learn]}
+  rank: {choices: [0, 2]}
+  sparsity: {choices: [0, 0.2]}
+  learning_rate: {low: 1e-3, high: 1e-2, log: true}
+"""
+    with pytest.MonkeyPatch.context() as patch:
+        torch.set_num_threads(1)
+        patch.setenv("AUTOCTR_CACHE", str(root / "cache"))
+        patch.setattr(oneshot, "FEWEST_STEPS", SEARCH_STEPS)
+        yield search_small(root, write_space(root, text), trials=14, study="s")
+    torch.set_num_threads(threads)
+
+
+def test_a_page_shows_every_trial_and_the_winner(study: Study) -> None:
+    reader = read(study_page(study))
+    trials = [row for row in reader.rows if len(row) == 7][1:]
+    records = study.records()
+    assert [row[0] for row in trials] == [str(record.number) for record in records]
+    assert [row[2] for row in trials] == ["" if r.value is None else f"{r.value:.5f}" for r in records]
+    facts = summary(study)["best"]
+    text = " ".join(reader.texts)
+    assert f"Trial {facts['number']} wins with a validation wauc of {facts['value']:.5f}." in text
+    assert {"Best score over time", "Score against cost", "The winner's network", "What mattered"} <= set(reader.labels)
+    assert "Discretisation gap" in reader.labels
+    domains = [row for row in reader.rows if len(row) in (6, 9)][1:]
+    assert [row[0] for row in domains] == list(facts["test"]["domains"])
+    assert domains[0][3] == f"{next(iter(facts['test']['domains'].values()))['auc']:.4f}"
+    assert "autoctr search --dataset taobao-sim --rows 3000" in text
+    assert "autoctr confirm s" in text
+
+
+def test_a_confirmed_page_says_so(study: Study) -> None:
+    confirm("s", finalists=1, seeds=2, root=study.folder.parent)
+    again = Study.load("s", root=study.folder.parent)
+    reader = read(study_page(again))
+    assert "certificate, 2 seeds each" in " ".join(reader.texts)
+    if again.certificate is not None and again.certificate.plain:
+        assert "Winner beside plain, domain by domain" in reader.labels
+
+
+def test_a_study_without_an_ended_trial_has_a_page(tmp_path: Path, study: Study) -> None:
+    text = "fix: {epochs: 1, batch: 512}\nvary: {rank: {choices: [0, 2]}}\n"
+    empty = search_small(tmp_path, write_space(tmp_path, text), trials=None, time_limit=0.01)
+    reader = read(study_page(empty))
+    assert "No trial has ended yet." in " ".join(reader.texts)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'autoctr\[report\]'"):
+        study_page(study)
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([], []),
+        ([(1.0, 1.0)], [0]),
+        ([(2.0, 1.0), (1.0, 1.0), (3.0, 2.0), (3.0, 1.5)], [1, 2]),
+        ([(1.0, 0.0), (1.0, 2.0), (2.0, 2.0), (0.5, -1.0)], [3, 1]),
+    ],
+)
+def test_the_front_holds_what_nothing_beats(points: list[tuple[float, float]], front: list[int]) -> None:
+    assert pictures.pareto(points) == front
+
+
+def test_importance_finds_the_field_that_matters(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    made = optuna.create_study(direction="maximize")
+    for number in range(40):
+        x, y = number % 8 / 8, (number * 3) % 5
+        kinds: dict[str, Any] = {
+            "x": optuna.distributions.FloatDistribution(0, 1), "y": optuna.distributions.IntDistribution(0, 4)
+        }  # fmt: skip
+        made.add_trial(optuna.trial.create_trial(value=x, params={"x": x, "y": y}, distributions=kinds))
+    monkeypatch.setattr(Study, "database", made)
+    monkeypatch.setattr(Study, "settings", type("S", (), {"direction": "maximize"})())
+    found = importances(study)
+    assert next(iter(found)) == "x"
+    assert found["x"] > 5 * found.get("y", 0.0)
+    monkeypatch.setattr(made, "get_trials", lambda **_: [])
+    assert importances(study) == {}
