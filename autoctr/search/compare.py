@@ -226,9 +226,10 @@ def as_learned(candidate: Candidate) -> Candidate:
     """``candidate`` as others may train it again: what it learned stays."""
     if candidate.architecture == "learn" and candidate.retrain == "scratch":
         candidate = candidate.replace(architecture="inherit")
-    if candidate.domain_ranks is not None:
+    found = candidate.domain_ranks
+    if found is not None:
         candidate = candidate.replace(truncate=False)
-        if not any(candidate.domain_ranks):  # what truncation leaves where the adapters were worth nothing
+        if not any(found):  # what truncation leaves where the adapters were worth nothing
             candidate = candidate.replace(rank=0, rank_divisor=0, domain_ranks=None)
     return candidate.replace(seed=0)
 
