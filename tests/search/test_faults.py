@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from small_study import ROWS, SHORT_SUPERNETS, SPACE, command, one_thread, remembered, search_small, write_space
 
-from autoctr.search.run import load_study, summary
+from autoctr.search.run import load_study
 from autoctr.search.study import Study
+from search.test_resume import told
 
 pytestmark = pytest.mark.slow
 
@@ -24,12 +25,6 @@ def space(tmp_path: Path) -> Path:
     """With tickets and warm starts, so that every stage is killed."""
     fixed = SPACE.replace("fix: {", "fix: {ticket_rounds: 2, ticket_epochs: 0.5, ")
     return write_space(tmp_path, fixed + TICKETS, "faults")
-
-
-def told(study: Study) -> dict[str, object]:
-    """What ``show --json`` says, without seconds."""
-    facts = summary(study)
-    return {**facts, "trials": [{**trial, "seconds": None} for trial in facts["trials"]]}
 
 
 @pytest.mark.parametrize("cohort", [1, 3])
