@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from autoctr.data.dataset import Dataset
     from autoctr.search.record import Record
 
+#: Options of a search that no recipe sets.
+OF_THIS_MACHINE = {"recipe", "root", "storage", "workers", "gpus", "backend", "scheduler"}
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
@@ -54,7 +56,20 @@ class _CohortSize(click.ParamType):  # type: ignore[type-arg]
             self.fail(f"{value!r} is no size of a cohort; write a whole number or auto", parameter, context)
 
 
-DURATION, COHORT_SIZE = _Duration(), _CohortSize()
+class _Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers from 0, with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not re.fullmatch(r"\d+(,\d+)*", value):
+            self.fail(f"{value!r} are no numbers of GPUs; write 0 or 0,1,2", parameter, context)
+        return tuple(map(int, value.split(",")))
+
+
+DURATION, COHORT_SIZE, NUMBERS = _Duration(), _CohortSize(), _Numbers()
 
 
 def _help_alone(context: click.Context) -> None:
@@ -98,10 +113,24 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _where(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--storage", help="Database of the study; default: SQLite in its folder.")(command)
+    help = "Database of the study, postgresql://USER:PASSWORD@HOST/NAME.  [default: SQLite in the study's folder]"
+    command = click.option("--storage", help=help)(command)
     return click.option("--root", type=FOLDER, default="studies", show_default=True, help="Folder of all studies.")(
         command
     )
+
+
+def _worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        [
+            click.option("--workers", "-w", type=int, help="Processes that work on the study at once.  [default: 1]"),
+            click.option("--gpus", type=NUMBERS, help="GPUs of this machine, such as 0,1,2: at least a worker each."),
+            click.option("--backend", help="loky, processes of this machine, or dask.  [default: loky]"),
+            click.option("--scheduler", help="With --backend dask: the cluster's scheduler, tcp://HOST:PORT."),
+        ]
+    ):
+        command = option(command)
+    return command
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +153,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
 @click.option("--checkpoint-every", type=DURATION, help="Most training time that a crash may cost.  [default: 60s]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
+@_worker_options
 @_where
 def search(recipe: str | None, **arguments: Any) -> None:
     """Search the best network for a data set, and prove it on the test split."""
@@ -152,7 +182,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML ({error})".replace("\n", " ")) from error
     legal = {str(parameter.name): parameter for parameter in search.params}
-    legal = {key: legal[key] for key in sorted(legal.keys() - {"recipe", "root", "storage"})}
+    legal = {key: legal[key] for key in sorted(legal.keys() - OF_THIS_MACHINE)}
     if not isinstance(recipe, dict):
         raise UserError(f"{path} must be a mapping; legal keys are {', '.join(legal)}")
     recipe = {str(key).replace("-", "_"): value for key, value in recipe.items() if key != "description"}
@@ -174,6 +204,7 @@ def _read_recipe(name: str) -> dict[str, Any]:
 @click.option("--space", "-s", help="With --fork: the new study's search space.")
 @click.option("--trials", "-n", type=int, help="A new total number of trials.")
 @click.option("--time-limit", "-t", type=DURATION, help="A new total wall time.")
+@_worker_options
 @_where
 def resume(name: str, **arguments: Any) -> None:
     """Continue a study from what is stored."""
@@ -195,28 +226,51 @@ def _conclude(study: Any) -> None:
 
 
 def _finishing(work: Callable[[], Any], watcher: Any, options: dict[str, Any]) -> Any:
-    """Run ``work``; SIGTERM ends it like Ctrl-C, with a line that says how to go on."""
-    from autoctr.search.study import without_password
-
+    """Run ``work``; SIGTERM ends it like Ctrl-C, with a line that says how to go on, and so does a full disk."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except KeyboardInterrupt:
-        name = watcher.study
-        where = "" if options["root"] == Path("studies") else f" --root {options['root']}"
-        where += f" --storage '{without_password(options['storage'])}'" if options.get("storage") else ""
-        how = f"continue with: autoctr resume {name}{where}" if name else "nothing was started"
         watcher.close()
-        click.echo(f"stopped; everything finished is stored; {how}", err=True)
+        click.echo(f"stopped; {_how_to_go_on(watcher.study, options)}", err=True)
         sys.exit(130)
+    except Exception as error:
+        if not _is_of_the_machine(error):
+            raise
+        watcher.close()
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"stopped by the machine: {reason}; {_how_to_go_on(watcher.study, options)}") from error
+
+
+def _how_to_go_on(study: str | None, options: dict[str, Any]) -> str:
+    from autoctr.search.database import without_password
+
+    where = "" if options["root"] == Path("studies") else f" --root {options['root']}"
+    where += f" --storage '{without_password(options['storage'])}'" if options.get("storage") else ""
+    where += f" --workers {options['workers']}" if options.get("workers") else ""
+    if study is None:
+        return "nothing was started"
+    return f"everything finished is stored; continue with: autoctr resume {study}{where}"
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether a disk, a file or a database failed, and not this program."""
+    from optuna.exceptions import StorageInternalError
+    from safetensors import SafetensorError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if isinstance(error, BrokenPipeError):
+        return False
+    return isinstance(error, (OSError, StorageInternalError, SafetensorError, SQLAlchemyError))
 
 
 @cli.command()
 @_where
 def studies(root: Path, storage: str | None) -> None:
     """List the studies."""
+    from autoctr.search.database import without_password
     from autoctr.search.run import load_study
-    from autoctr.search.study import names, without_password
+    from autoctr.search.study import names
 
     listed = names(root, storage)
     if not listed:
@@ -242,7 +296,8 @@ def studies(root: Path, storage: str | None) -> None:
 @_where
 def show(name: str, trial: int | None, as_json: bool, root: Path, storage: str | None) -> None:
     """Show what a study found."""
-    from autoctr.search.run import load_study, summary
+    from autoctr.search.run import load_study
+    from autoctr.search.summary import summary
 
     study = load_study(name, root=root, storage=storage)
     if as_json and trial is None:
@@ -403,7 +458,7 @@ def stream(as_json: bool, device: str, **arguments: Any) -> None:
     from autoctr.data.presets import recipe_for
     from autoctr.progress import printer
     from autoctr.report.curve import replay_text
-    from autoctr.search.run import find_device
+    from autoctr.search.inputs import find_device
     from autoctr.training.schedule import Schedule
     from autoctr.training.stream import plain_candidate
     from autoctr.training.stream import stream as run
@@ -439,8 +494,8 @@ def tickets(rewind: str, device: str, **arguments: Any) -> None:
     from autoctr.model.architecture import FIXED
     from autoctr.model.candidate import Candidate
     from autoctr.report.rewinding import rewinding_text
+    from autoctr.search.inputs import find_device
     from autoctr.search.rewinding import rewinding
-    from autoctr.search.run import find_device
     from autoctr.training.metrics import METRICS
 
     fields = {name: arguments.pop(name) for name in ("keep_rate", "ticket_rounds", "ticket_unit", "epochs")}

@@ -22,12 +22,18 @@ SILENCE_SECONDS = 10.0
 class Printer(Watcher):
     """Prints what happens; ``study`` is the study's name once it runs."""
 
-    def __init__(self, live: Live | None) -> None:
-        self.live = live
+    def __init__(self, live: Live | None, worker: int | None = None) -> None:
+        self.live, self.worker = live, worker
         self.study: str | None = None
         self.metric = ""
-        self.left: Callable[[], str] = lambda: ""
+        self.left: Callable[[], str] = str
         self.spoke = time.monotonic()
+
+    def of_worker(self, number: int) -> Printer:
+        """The printer of one of several workers: plain lines that begin with its number."""
+        self.close()
+        self.live = None
+        return Printer(None, number)
 
     def opened(self, study: str, metric: str, left: Callable[[], str]) -> None:
         """A study starts or goes on."""
@@ -37,6 +43,8 @@ class Printer(Watcher):
     def line(self, text: str) -> None:
         """A line that stays."""
         self.spoke = time.monotonic()
+        if self.worker is not None:
+            text = f"worker {self.worker}: {text}"
         if self.live is not None:
             self.live.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

@@ -58,7 +58,7 @@ def study_page(study: Study) -> str:
     Raises:
         UserError: without matplotlib.
     """
-    from autoctr.search.run import summary
+    from autoctr.search.summary import summary
 
     records, facts = study.records(), summary(study)
     title = f"{study.name}: {facts['dataset']}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def study_text(study: Study) -> str:
     """The trials, the winner beside the plain network on the test split, and the winner's network."""
-    from autoctr.search.run import summary
+    from autoctr.search.summary import summary
 
     records, facts = study.records(), summary(study)
     states = {state: sum(record.state == state for record in records) for state in sorted({r.state for r in records})}

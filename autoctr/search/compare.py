@@ -19,8 +19,9 @@ from autoctr.errors import UserError
 from autoctr.model.build import dense_parameters, multiply_adds
 from autoctr.model.candidate import RANGES, Candidate
 from autoctr.search.baselines import BASELINES, baseline, wired, without_methods
+from autoctr.search.inputs import check_scorable, find_device
 from autoctr.search.results import Results, Run, run_key
-from autoctr.search.run import _check_scorable, find_device, load_study
+from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, Study
 from autoctr.training.bootstrap import bootstrap, difference
@@ -147,7 +148,7 @@ def compare(
     opened = [load_study(name, root=root, storage=storage) for name in studies]
     where = {name: Path(value) for name, value in (("data", data), ("table", table), ("schema", schema)) if value}
     encoded = load_dataset(dataset, **where, **options, seed=data_seed)
-    _check_scorable(encoded, metric)
+    check_scorable(encoded, metric)
     chosen |= {study.name: winner(study, encoded) for study in opened}
     chosen |= {name: as_learned(candidate) for name, candidate in read}
     problem, domains = obstacle(encoded), len(encoded.statistics.domains)

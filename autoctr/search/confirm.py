@@ -24,7 +24,8 @@ from autoctr.model.candidate import Candidate
 from autoctr.search.baselines import without_methods
 from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
 from autoctr.search.compare import as_learned
-from autoctr.search.run import find_device, load_study, open_dataset
+from autoctr.search.inputs import find_device, open_dataset
+from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, SCHEMA_VERSION, Study
 from autoctr.training import checkpoint

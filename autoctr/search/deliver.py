@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from autoctr.errors import UserError
-from autoctr.search.run import load_study, open_dataset
+from autoctr.search.inputs import open_dataset
+from autoctr.search.run import load_study
 from autoctr.search.study import DEFAULT_ROOT, Study
 
 

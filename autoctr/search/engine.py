@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import platform
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,19 +20,17 @@ from autoctr.search.clock import Clock
 from autoctr.search.cohort_size import measured_size
 from autoctr.search.events import Watcher
 from autoctr.search.lead import Judge
+from autoctr.search.lease import this_machine
 from autoctr.search.proposal import propose
 from autoctr.search.record import Record
 from autoctr.search.rungs import is_weak
 from autoctr.search.space import Space
-from autoctr.search.study import Study
+from autoctr.search.study import OpenTrial, Study
 from autoctr.search.trial import Laboratory, Outcome, Preparation
 from autoctr.training import checkpoint, state
 from autoctr.training.cohort import Member
 from autoctr.training.fit import Diverged, Fit, OutOfTime, Standing, rung_rows
 from autoctr.training.joining import joined, place
-
-if TYPE_CHECKING:
-    import optuna
 
 MOST_FAILURES = 3
 MOST_PAUSED = 16
@@ -52,7 +51,7 @@ class Entrant:
         paused: where it stood when it was paused, if it was.
     """
 
-    trial: optuna.trial.Trial | None
+    trial: OpenTrial | None
     number: int
     candidate: Candidate
     ready: Preparation | None = None
@@ -61,7 +60,7 @@ class Entrant:
     paused: Paused | None = None
 
     @property
-    def open(self) -> optuna.trial.Trial:
+    def open(self) -> OpenTrial:
         """The trial, of one that is still to be told."""
         assert self.trial is not None
         return self.trial
@@ -71,7 +70,7 @@ class Entrant:
 class Paused:
     """A trial that was weak at a rung: where it stands, and the file that it goes on from."""
 
-    trial: optuna.trial.Trial
+    trial: OpenTrial
     number: int
     path: Path
     place: str
@@ -81,6 +80,8 @@ class Paused:
 
 class Engine:
     """Runs a study until its totals are spent.
+
+    Several may run one study at once, each a worker with trials of its own; what a dead one leaves, another takes up.
 
     Trials of one shape train as a cohort. At a rung its weak members pause and its other members go on, closed up; a
     paused trial that is no longer weak beside those that came after it is brought back.
@@ -100,7 +101,7 @@ class Engine:
         self.fit: Fit | None = None
         self.ending: list[tuple[Entrant, Standing]] = []
         self.paused: dict[int, Paused] = {}
-        self.begun: list[int] = []
+        self.begun: list[OpenTrial] = []
         self.failures, self.out_of_time = 0, False
 
     def _cohort_size(self) -> int:
@@ -113,14 +114,20 @@ class Engine:
 
     def run(self) -> None:
         """Train until the totals are spent, or too many trials in a row have failed."""
-        self._take_up()
+        self.study.discard_weights()
+        self.judge.settle()
+        self.study.discard_states()
+        self._take_up(self.study.lease.slot)
         self.watcher.opened(self.study.name, self.metric, self._remaining)
         for entrant in self.running:
             if entrant.trial is not None:
                 self.watcher.stage(entrant.number, "goes on")
-        while self._has_work():
-            self._advance()
-            self._store_time()
+        while True:
+            while self._has_work():
+                self._advance()
+                self._store_time()
+            if self.failures >= MOST_FAILURES or self.out_of_time or not self._is_left_by_others():
+                break
         if self.failures >= MOST_FAILURES:
             failed = f"{self.failures} failed trials in a row"
             self.watcher.note(f"stopped after {failed}; see: autoctr show {self.study.name}")
@@ -129,7 +136,7 @@ class Engine:
             self._give_up(self.paused.pop(number))
 
     def _store_time(self) -> None:
-        self.study.database.set_user_attr("spent", self.clock.spent)
+        self.study.set_spent(self.clock.spent)
 
     def _remaining(self) -> str:
         """What is left of the totals, in words."""
@@ -143,25 +150,21 @@ class Engine:
 
     def _records(self) -> list[Record]:
         """All trials; the paused ones as pruned, which they are unless they come back, with what they then had."""
-        found = []
+        found, slot = [], self.study.lease.slot
         for record in self.study.records():
             paused = self.paused.get(record.number)
-            if paused is not None:
+            if record.paused and record.owner != slot:
+                record = dataclasses.replace(record, state="PRUNED")
+            elif paused is not None:
                 rungs = tuple(rung for rung in record.rungs if rung[0] <= paused.rows)
                 record = dataclasses.replace(record, state="PRUNED", rungs=rungs, value=paused.value)
             found.append(record)
         return found
 
-    def _take_up(self) -> None:
-        """What the last run left: paused trials, and others that start again under their own numbers.
-
-        And what it would have done next, had it not been killed: forget weights, measure leads, remove states.
-        """
+    def _take_up(self, slot: int) -> None:
+        """What was left at a slot: paused trials, and others that go on, or start again, under their own numbers."""
         again = {}
-        self.study.discard_weights()
-        self.judge.settle()
-        left = {trial.number: trial for trial in self.study.unfinished()}
-        self.study.discard_states(list(left))
+        left = self.study.take_up(slot)
         fitting = self._fitting(left)
         for number, trial in left.items():
             if number in fitting:
@@ -176,13 +179,43 @@ class Engine:
             path.unlink(missing_ok=True)
             again[number] = trial
         self._trim()
-        whole, self.begun = self.study.groups(list(again))
+        whole, begun = self.study.groups(list(again))
+        self.begun += [again[number] for number in begun]
         for group in whole:
             entrants = [self._again(number, again.get(number)) for number in group]
             parts = [entrants[start : start + self.size] for start in range(0, len(entrants), self.size)]
             self.unprepared += filter(_any_open, parts)
 
-    def _fitting(self, left: dict[int, optuna.trial.Trial]) -> set[int]:
+    def _take_up_of_the_dead(self) -> bool:
+        """Whether another worker that died has left trials, which are then this one's; nothing must be under way."""
+        with self.study.alone():
+            dead = sorted(self.study.left().keys() - {self.study.lease.slot})
+            if not dead:
+                return False
+            self.keeper.move_from(self.study.running_folder(dead[0]))
+            self._take_up(dead[0])
+        self.watcher.note("takes up the trials of a worker that is no more")
+        return True
+
+    def _is_left_by_others(self) -> bool:
+        """Whether, before this worker goes, some other turns out to have died; all others have shown that they live.
+
+        On this machine that is known at once; elsewhere a lease must be renewed or run out.
+        """
+        seen = {holder.token: holder.until for holder in self.study.others_alive()}
+        while True:
+            if self.study.left().keys() - {self.study.lease.slot}:
+                return True
+            waiting = [
+                holder
+                for holder in self.study.others_alive()
+                if holder.machine != this_machine() and holder.until == seen.get(holder.token)
+            ]
+            if not waiting:
+                return False
+            time.sleep(1.0)
+
+    def _fitting(self, left: dict[int, OpenTrial]) -> set[int]:
         """Take up the fit that was under way, from its last state; the numbers of its trials that are not ended."""
         found = self.keeper.find(FIT)
         if found is None:
@@ -214,6 +247,7 @@ class Engine:
 
     def _keep(self) -> None:
         """Write the state of the fit if it is due; what led to it is then of no more use, unless others wait."""
+        self.study.lease  # noqa: B018 raises where this worker no longer counts
         self.keeper.offer(FIT, self._fit_state, instead=not self.prepared)
 
     def _fit_state(self) -> state.State:
@@ -231,10 +265,10 @@ class Engine:
         }
         return tensors, facts
 
-    def _entrant(self, trial: optuna.trial.Trial) -> Entrant:
-        return Entrant(trial, trial.number, self.study.settle(trial, self.space))
+    def _entrant(self, trial: OpenTrial) -> Entrant:
+        return Entrant(trial, trial.number, self.study.proposed(trial.number))
 
-    def _again(self, number: int, trial: optuna.trial.Trial | None) -> Entrant:
+    def _again(self, number: int, trial: OpenTrial | None) -> Entrant:
         """A trial of the last run, to be gone on with; without ``trial`` one that the study knows the end of."""
         return self._entrant(trial) if trial is not None else Entrant(None, number, self.study.proposed(number))
 
@@ -249,6 +283,8 @@ class Engine:
                 self._prepare(self.unprepared.pop(0))
             else:
                 self.keeper.forget()  # nothing is under way
+                if self._take_up_of_the_dead():
+                    continue
                 if self._has_time() and (back := self._no_longer_weak()):
                     self._bring_back(back)
                 elif proposed := self._propose():
@@ -267,10 +303,14 @@ class Engine:
     def _propose(self) -> list[Entrant]:
         """New trials for a cohort, as far as the totals allow; from the third of a study on, they share a shape.
 
-        A cohort that was being proposed when the last run was killed is proposed to its end.
+        A cohort that was being proposed when the last run was killed is proposed to its end. One worker proposes at a
+        time, and so each knows what all others have.
         """
-        left = {trial.number: trial for trial in self.study.unfinished()} if self.begun else {}
-        found = [self._entrant(left[number]) for number in self.begun[: self.size]]
+        with self.study.alone():
+            return self._proposed()
+
+    def _proposed(self) -> list[Entrant]:
+        found = [self._entrant(trial) for trial in self.begun[: self.size]]
         self.begun, shape = self.begun[self.size :], self._shape(found)
         while len(found) < self.size and self._has_time():
             records = self._records()
@@ -288,7 +328,7 @@ class Engine:
             )
             if proposal is None:  # of this shape everything near has been tried
                 break
-            found.append(self._entrant(self.study.begin(proposal)))
+            found.append(self._entrant(self.study.begin(proposal, self.space)))
             shape = self._shape(found)
         for entrant in found:
             self.study.keep(entrant.open, group=[other.number for other in found])
@@ -297,7 +337,7 @@ class Engine:
     def _shape(self, proposed: Sequence[Entrant]) -> dict[str, Any] | None:
         """Values that whatever is proposed with these must have: those of the first that is not trial 0 or 1."""
         first = next((entrant for entrant in proposed if entrant.number >= 2), None)
-        return None if first is None else {n: value for n, value in first.open.params.items() if n in SHAPE_FIELDS}
+        return None if first is None else {n: value for n, value in first.open.values.items() if n in SHAPE_FIELDS}
 
     def _expected(self, records: Sequence[Record]) -> int:
         """How many trials the study will have in the end."""
@@ -527,6 +567,7 @@ class Engine:
             valid=None if standing.best is None else dataclasses.asdict(standing.best),
             **{name: fact for name, fact in ready.facts().items() if name in ("gap", "kept", "overlap")},
             reason="weak",
+            paused=True,
             seconds=entrant.seconds,
             speed=_speed(standing),
         )
@@ -583,6 +624,7 @@ class Engine:
             return None
         entrant.ready, entrant.seconds = Preparation.of(facts["ready"]), facts["seconds"]
         entrant.told = len(standing.rungs)
+        self.study.keep(entrant.open, paused=False)
         self.watcher.stage(paused.number, "goes on")
         return Member(cohort, 0), entrant, standing
 
@@ -603,7 +645,9 @@ class Engine:
                 _prepared(entrant), standing, on_stage=lambda stage: self.watcher.stage(entrant.number, stage)
             )
         checkpoint.save(self.study.weights_path(entrant.number), outcome.cohort.network, outcome.fitted.weights)
-        self.study.keep(entrant.open, **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing))
+        self.study.keep(
+            entrant.open, host=platform.node(), **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing)
+        )
         ended = self.study.tell(entrant.open, "COMPLETE", getattr(outcome.fitted.best, self.metric))
         self.study.state_path(entrant.number).unlink(missing_ok=True)
         self.study.discard_weights()
@@ -618,8 +662,7 @@ class Engine:
         message = str(error).partition("\n")[0][:400] or type(error).__name__
         reason = "diverged" if isinstance(error, Diverged) else message
         if out_of_memory(error):
-            if "memory" not in entrant.trial.constraints:
-                entrant.trial.set_constraint("memory", 1.0)
+            self.study.set_infeasible(entrant.trial)
             reason = f"out of memory: {reason}"
         if not out_of_memory(error) or self.study.best() is None:
             self.failures += 1

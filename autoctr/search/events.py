@@ -12,6 +12,10 @@ from autoctr.training.fit import Rung
 class Watcher:
     """Receives the events of a study; every method may be overridden and none has to be."""
 
+    def of_worker(self, number: int) -> Watcher:
+        """The watcher of one of several workers, in a process of its own."""
+        return Watcher()
+
     def opened(self, study: str, metric: str, left: Callable[[], str]) -> None:
         """A study starts or goes on; ``left`` says in words what remains of its totals."""
 

@@ -51,16 +51,16 @@ def take_over(old: Study, new: Study, space: Space) -> int:
                 value=trial.value if trial.state == ended[0] else None,
                 params=values,
                 distributions={name: distributions[name] for name in values},
-                user_attrs={name: fact for name, fact in trial.user_attrs.items() if name != "group"},
+                user_attrs={name: fact for name, fact in trial.user_attrs.items() if name not in ("group", "owner")},
                 intermediate_values=trial.intermediate_values,
             )
         )
         numbers[trial.number] = len(numbers)
-    told, leads = old.database.user_attrs, old.database.user_attrs.get("leads", {})
+    told = old.database.user_attrs
     new.database.set_user_attr("seen", told.get("proof") is not None or told.get("seen", False))
-    new.database.set_user_attr(
-        "leads", {str(numbers[int(name)]): lead for name, lead in leads.items() if int(name) in numbers}
-    )
+    for number, lead in old.leads().items():
+        if number in numbers:
+            new.set_lead(numbers[number], lead)
     for number in set(old.kept()) & numbers.keys():
         with contextlib.suppress(FileNotFoundError), replacing(new.weights_path(numbers[number])) as temporary:
             shutil.copyfile(old.weights_path(number), temporary)  # which a search in ``old`` may have discarded by now

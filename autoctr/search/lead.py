@@ -13,6 +13,7 @@ from autoctr.training import checkpoint
 from autoctr.training.bootstrap import bootstrap, percentile_interval
 
 MOST_ROWS = 400_000
+PLAIN = "trial 0 on the resamples"
 
 
 class Judge:
@@ -33,17 +34,29 @@ class Judge:
             winner, kept = winner_of(records, direction), self.study.kept()
             if winner is None or not any(record.number == 0 and record.state == "COMPLETE" for record in records):
                 return
+            plain = self._of_plain(0 in kept)
+            if plain is None:
+                return
             unknown = [record for record in records if record.number in kept and record.lead is None]
             best = best_of([winner, *(record for record in unknown if record.number > 0)], direction)
-            if best is None or best.number == winner.number or 0 not in kept:
+            if best is None or best.number == winner.number:
                 return
-            self.study.set_lead(best.number, self._lead(best))
+            self.study.set_lead(best.number, self._lead(best, plain))
 
-    def _lead(self, record: Record) -> tuple[float, float]:
+    def _of_plain(self, kept: bool) -> Tensor | None:
+        """Trial 0's metric on the resamples: from its weights, or from the worker that has them; None before that."""
         if self._plain is None:
-            self._plain = self._resampled(0, self.laboratory)
+            stored = self.study.database.user_attrs.get(PLAIN)
+            if stored is not None:
+                self._plain = torch.tensor(stored, dtype=torch.float64)
+            elif kept:
+                self._plain = self._resampled(0, self.laboratory)
+                self.study.database.set_user_attr(PLAIN, self._plain.tolist())
+        return self._plain
+
+    def _lead(self, record: Record, plain: Tensor) -> tuple[float, float]:
         sign = 1 if self.study.settings.direction == "maximize" else -1
-        difference = sign * (self._resampled(record.number, self.laboratory.reader(record.candidate)) - self._plain)
+        difference = sign * (self._resampled(record.number, self.laboratory.reader(record.candidate)) - plain)
         interval = percentile_interval(difference)
         return interval or (0.0, 0.0)
 
@@ -60,4 +73,4 @@ class Judge:
             None if rows.user is None else rows.user[chosen],
             seed=derive(study.settings.seed, 0, "lead"),
         )
-        return resampled[study.settings.metric]
+        return resampled[study.settings.metric].cpu()

@@ -26,8 +26,9 @@ class Record:
     with every neuron (``dense``) and without the closed ones of each domain (``open``), ``parameters`` those of the
     network without the embedding table, ``kept`` each ticket's share of surviving weights, ``overlap`` the tickets'
     mean overlap, ``reason`` why training ended, ``lead`` the 95 % interval of its lead over trial 0, where it was
-    measured (see :class:`~autoctr.search.lead.Judge`), and ``feasible`` is False where the candidate alone does not fit
-    into memory.
+    measured (see :class:`~autoctr.search.lead.Judge`), ``feasible`` is False where the candidate alone does not fit
+    into memory, ``owner`` the slot of the worker that has or had it, and ``paused`` tells whether that worker put it
+    aside as weak.
     """
 
     number: int
@@ -48,6 +49,8 @@ class Record:
     parameters: int | None = None
     lead: tuple[float, float] | None = None
     feasible: bool = True
+    owner: int = 0
+    paused: bool = False
 
     @property
     def rows(self) -> int:
@@ -90,6 +93,8 @@ class Record:
             reason=kept.get("reason"),
             parameters=kept.get("parameters"),
             lead=None if lead is None else (lead[0], lead[1]),
+            owner=kept.get("owner", 0),
+            paused=kept.get("paused", False) and not trial.state.is_finished(),
             feasible=trial.state.name != "FAIL" or all(value <= 0 for value in trial.constraints.values()),
         )
 

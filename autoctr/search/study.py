@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,15 @@ from typing import TYPE_CHECKING, Any
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.search.certificate import Certificate
+from autoctr.search.database import (
+    clock_time,
+    one_at_a_time,
+    open_storage,
+    prepare_sqlite,
+    sqlite_file,
+    without_password,
+)
+from autoctr.search.lease import Holder, Lease
 from autoctr.search.record import Direction, Record, winner_of
 from autoctr.search.space import Space
 
@@ -25,8 +35,8 @@ if TYPE_CHECKING:
     from autoctr.search.proposal import Proposal
 
 SCHEMA_VERSION = 1
-BUSY_TIMEOUT_SECONDS = 60
 KEPT_WEIGHTS = 5
+LEAD, HOLDER = "lead ", "worker "
 DEFAULT_ROOT = Path("studies")
 
 
@@ -55,6 +65,19 @@ class Settings:
     def direction(self) -> Direction:
         """Optuna's word for the metric's good end."""
         return "minimize" if self.metric == "logloss" else "maximize"
+
+
+class StudyExists(UserError):
+    """The name of a new study is taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenTrial:
+    """A trial that has not ended: its key in the database, its number, and the varied fields that the sampler sees."""
+
+    key: int
+    number: int
+    values: dict[str, Any]
 
 
 def fingerprint(settings: Settings, space: Space, dataset_key: str) -> dict[str, Any]:
@@ -96,6 +119,8 @@ class Study:
         self.name, self.folder, self.storage = name, root / name, storage
         self.url = storage or f"sqlite:///{(self.folder / 'study.db').resolve()}"
         self._study: optuna.Study | None = None
+        self._lease: Lease | None = None
+        self._turn, self._inside = threading.RLock(), 0
 
     @classmethod
     def create(
@@ -115,31 +140,35 @@ class Study:
             fill: puts into it what it has from the start; a process that dies meanwhile leaves no study.
 
         Raises:
-            UserError: if the name is taken or not usable, or the folder cannot be written.
+            StudyExists: if the name is taken.
+            UserError: if it is not usable, or the folder cannot be written.
         """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise UserError(f"study name {name!r} is not usable; use letters, digits, '.', '_' and '-'")
         study = cls(name, root, storage)
-        if study.exists():
-            raise UserError(f"study {name} exists; continue it with: autoctr resume {name}, or choose another --study")
         try:
             study.folder.mkdir(parents=True, exist_ok=True)
             if storage is None:
-                _prepare_sqlite(study.folder / "study.db")
+                prepare_sqlite(study.folder / "study.db")
         except (OSError, sqlite3.OperationalError) as error:
             raise UserError(f"cannot write {study.folder} ({error}); choose a folder you may write") from error
         import optuna
 
-        opened = study._open_storage()
-        if name in optuna.get_all_study_names(opened):  # left by a process that died right here
-            optuna.delete_study(study_name=name, storage=opened)
-        made = optuna.create_study(storage=opened, study_name=name, direction=settings.direction)
-        made.set_user_attr("fingerprint", stamp)
-        made.set_user_attr("spent", 0.0)
-        made.set_user_attr("optuna", optuna.__version__)
-        study._study = made
-        fill(study)
-        made.set_user_attr("settings", dataclasses.asdict(settings))
+        opened = open_storage(study.url)
+        with study.alone():
+            if study.exists():
+                raise StudyExists(
+                    f"study {name} exists; continue it with: autoctr resume {name}, or choose another --study"
+                )
+            if name in optuna.get_all_study_names(opened):  # left by a process that died right here
+                optuna.delete_study(study_name=name, storage=opened)
+            made = optuna.create_study(storage=opened, study_name=name, direction=settings.direction)
+            made.set_user_attr("fingerprint", stamp)
+            made.set_user_attr("spent", 0.0)
+            made.set_user_attr("optuna", optuna.__version__)
+            study._study = made
+            fill(study)
+            made.set_user_attr("settings", dataclasses.asdict(settings))
         return study
 
     @classmethod
@@ -160,26 +189,15 @@ class Study:
 
     def exists(self) -> bool:
         """Whether the study is there, whole."""
-        if self.url.startswith("sqlite:///") and not Path(self.url.removeprefix("sqlite:///")).exists():
+        if self.storage is None and not sqlite_file(self.url).exists():
             return False
         import optuna
 
         try:
-            return "settings" in optuna.load_study(study_name=self.name, storage=self._open_storage()).user_attrs
+            found = optuna.load_study(study_name=self.name, storage=open_storage(self.url))
+            return "settings" in found.user_attrs
         except KeyError:
             return False
-
-    def _open_storage(self) -> optuna.storages.RDBStorage:
-        import optuna
-        import sqlalchemy
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        arguments = {"timeout": BUSY_TIMEOUT_SECONDS} if self.url.startswith("sqlite") else {}
-        try:
-            return optuna.storages.RDBStorage(self.url, engine_kwargs={"connect_args": arguments})
-        except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
-            reason = str(error).splitlines()[0].replace(self.url, without_password(self.url))
-            raise UserError(f"cannot open the study's database {without_password(self.url)} ({reason})") from error
 
     @property
     def database(self) -> optuna.Study:
@@ -187,8 +205,28 @@ class Study:
         if self._study is None:
             import optuna
 
-            self._study = optuna.load_study(study_name=self.name, storage=self._open_storage())
+            self._study = optuna.load_study(study_name=self.name, storage=open_storage(self.url))
         return self._study
+
+    @property
+    def _tables(self) -> optuna.storages.BaseStorage:
+        return self.database._storage
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other worker is inside, in this process or elsewhere, and keep them out."""
+        with self._turn, contextlib.ExitStack() as stack:
+            if not self._inside:
+                stack.enter_context(one_at_a_time(self.url, self.name))
+            self._inside += 1
+            try:
+                yield
+            finally:
+                self._inside -= 1
+
+    def now(self) -> float:
+        """Seconds by the clock that all workers share."""
+        return clock_time(self.url)
 
     @property
     def settings(self) -> Settings:
@@ -215,25 +253,32 @@ class Study:
 
     def records(self) -> list[Record]:
         """All trials, in the order of their numbers."""
-        trials, leads = self.database.get_trials(deepcopy=False), self.database.user_attrs.get("leads", {})
-        return [Record.of(trial, leads.get(str(trial.number))) for trial in trials if "candidate" in trial.user_attrs]
+        trials, leads = self.database.get_trials(deepcopy=False), self.leads()
+        return [Record.of(trial, leads.get(trial.number)) for trial in trials if "candidate" in trial.user_attrs]
 
-    def set_lead(self, number: int, lead: tuple[float, float]) -> None:
+    def leads(self) -> dict[int, list[float]]:
+        """The interval of the lead over trial 0 of every trial where it was measured."""
+        told = self.database.user_attrs
+        own = {int(name[len(LEAD) :]): lead for name, lead in told.items() if name.startswith(LEAD) and lead}
+        return {
+            int(number): lead for number, lead in told.get("leads", {}).items()
+        } | own  # the first: until 2026-11-27
+
+    def set_lead(self, number: int, lead: Sequence[float]) -> None:
         """Store the interval of a finished trial's lead over trial 0."""
-        leads = self.database.user_attrs.get("leads", {})
-        self.database.set_user_attr("leads", {**leads, str(number): list(lead)})
+        self.database.set_user_attr(f"{LEAD}{number}", list(lead))
 
     def best(self) -> Record | None:
         """The winner: of the confirmation if no trial has ended since, else the best that leads trial 0 clearly."""
         records, certificate = self.records(), self.certificate
-        if certificate is not None and certificate.trials == _ended(records):
+        if certificate is not None and certificate.trials == len(_ended_numbers(records)):
             return next(record for record in records if record.number == certificate.winner)
         return winner_of(records, self.settings.direction)
 
     @property
     def ended(self) -> int:
         """How many trials have ended."""
-        return _ended(self.records())
+        return len(_ended_numbers(self.records()))
 
     def minutes(self) -> dict[int, float]:
         """When each ended trial had ended, in minutes of wall time since the first began."""
@@ -260,27 +305,98 @@ class Study:
         """Store what a confirmation has found; its winner is the study's until another trial ends."""
         self.database.set_user_attr("certificate", certificate.to_dict())
 
-    def begin(self, proposal: Proposal) -> optuna.trial.Trial:
-        """Store a proposal as the next running trial."""
-        candidate = proposal.candidate.canonical()
-        self.database.enqueue_trial(proposal.values, user_attrs={"candidate": candidate})
-        return self._start()
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[Lease]:
+        """Work on the study: hold a slot of it, without which no trial can be begun, written or ended."""
+        with Lease(self) as lease:
+            self._lease = lease
+            try:
+                yield lease
+            finally:
+                self._lease = None
 
-    def unfinished(self) -> list[optuna.trial.Trial]:
-        """The trials that were running or waiting when the last run ended, under their own numbers."""
+    @property
+    def lease(self) -> Lease:
+        """This worker's, checked: what it does still counts.
+
+        Raises:
+            LeaseLost: if others have taken up what it did.
+        """
+        assert self._lease is not None
+        self._lease.check()
+        return self._lease
+
+    def holders(self) -> dict[int, Holder]:
+        """Who holds which slot, or held it and died."""
+        told = {name: held for name, held in self.database.user_attrs.items() if name.startswith(HOLDER)}
+        return {int(name[len(HOLDER) :]): Holder(**held) for name, held in told.items() if held is not None}
+
+    def set_holder(self, slot: int, holder: Holder | None) -> None:
+        """Give a slot to a worker, or free it."""
+        self.database.set_user_attr(f"{HOLDER}{slot}", None if holder is None else dataclasses.asdict(holder))
+
+    def others_alive(self) -> list[Holder]:
+        """The other workers that are there."""
+        now = self.now()
+        slot = None if self._lease is None else self._lease.slot
+        return [holder for other, holder in self.holders().items() if other != slot and holder.is_alive(now)]
+
+    def set_spent(self, seconds: float) -> None:
+        """Store the wall time of the study so far; workers that run at once spend the same."""
+        self.database.set_user_attr("spent", max(seconds, self.database.user_attrs["spent"]))
+
+    def begin(self, proposal: Proposal, space: Space) -> OpenTrial:
+        """Store a proposal as the next running trial, whole or not at all."""
         import optuna
 
-        found = []
+        template = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=proposal.values,
+            distributions={name: space.vary[name].distribution() for name in proposal.values},
+            user_attrs={"candidate": proposal.candidate.canonical(), "owner": self.lease.slot},
+        )
+        key = self._tables.create_new_trial(self.database._study_id, template)
+        return OpenTrial(key, self._tables.get_trial_number_from_id(key), proposal.values)
+
+    def left(self) -> dict[int, list[int]]:
+        """The trials that have not ended and nobody alive works at, by the slot that they were begun or taken up at.
+
+        Those of this worker's own slot are among them, whoever holds it.
+        """
+        now, held = self.now(), self.holders()
+        alive = {slot for slot, holder in held.items() if holder.is_alive(now)} - {self.lease.slot}
+        found: dict[int, list[int]] = {}
         for trial in self.database.get_trials(deepcopy=False):
-            if trial.state == optuna.trial.TrialState.RUNNING:
-                found.append(optuna.trial.Trial(self.database, trial._trial_id))
-            elif trial.state == optuna.trial.TrialState.WAITING:
-                found.append(self._start())
+            owner = trial.user_attrs.get("owner", 0)
+            if not trial.state.is_finished() and owner not in alive:
+                found.setdefault(owner, []).append(trial.number)
+        return found
+
+    def take_up(self, slot: int) -> dict[int, OpenTrial]:
+        """The trials that are left at a slot, now this worker's, under their own numbers; none if it is held again."""
+        import optuna
+
+        found = {}
+        with self.alone():
+            own = self.lease.slot
+            for number in self.left().get(slot, []):
+                trial = self.database.get_trials(deepcopy=False)[number]
+                if trial.state == optuna.trial.TrialState.WAITING:
+                    self._tables.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.RUNNING)
+                if slot != own:
+                    self._tables.set_trial_user_attr(trial._trial_id, "owner", own)
+                found[number] = OpenTrial(trial._trial_id, number, trial.params)
+            if found and slot != own:
+                self.set_holder(slot, None)
         return found
 
     def proposed(self, number: int) -> Candidate:
         """The candidate of a trial, as it was proposed."""
         return Candidate.from_dict(json.loads(self.database.get_trials(deepcopy=False)[number].user_attrs["candidate"]))
+
+    def host(self, number: int) -> str:
+        """Name of the machine that trained a trial."""
+        return str(self.database.get_trials(deepcopy=False)[number].user_attrs.get("host", "another machine"))
 
     def groups(self, numbers: Sequence[int]) -> tuple[list[list[int]], list[int]]:
         """The groups in which trials were proposed, each whole, and the trials whose group was not yet complete."""
@@ -289,37 +405,42 @@ class Study:
         groups = {group[0]: group for group in found.values() if group}
         return [groups[first] for first in sorted(groups)], [number for number in numbers if not found[number]]
 
-    def put_back(self, trial: optuna.trial.Trial) -> None:
+    def put_back(self, trial: OpenTrial) -> None:
         """Queue a running trial that found no time for its first score; the next run takes it up."""
         import optuna
 
-        self.database._storage.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.WAITING)
+        self._write().set_trial_state_values(trial.key, optuna.trial.TrialState.WAITING)
 
-    def _start(self) -> optuna.trial.Trial:
-        return self.database.ask()
-
-    def settle(self, trial: optuna.trial.Trial, space: Space) -> Candidate:
-        """Write the trial's values of the varied fields, which the queue holds, and return what was proposed."""
-        queued = self.database.get_trials(deepcopy=False)[trial.number]
-        for name in queued.system_attrs["fixed_params"]:
-            trial._suggest(name, space.vary[name].distribution())
-        return Candidate.from_dict(json.loads(queued.user_attrs["candidate"]))
-
-    def report(self, trial: optuna.trial.Trial, rows: int, value: float) -> None:
+    def report(self, trial: OpenTrial, rows: int, value: float) -> None:
         """Store a rung of a running trial; a trial that is run again overwrites its own."""
-        self.database._storage.set_trial_intermediate_value(trial._trial_id, rows, value)
+        self._write().set_trial_intermediate_value(trial.key, rows, value)
 
-    def keep(self, trial: optuna.trial.Trial, **facts: Any) -> None:
+    def keep(self, trial: OpenTrial, **facts: Any) -> None:
         """Store what is to be remembered of a running trial."""
+        tables = self._write()
         for name, fact in facts.items():
-            trial.set_user_attr(name, fact)
+            tables.set_trial_user_attr(trial.key, name, fact)
 
-    def tell(self, trial: optuna.trial.Trial, state: str, value: float | None) -> Record:
+    def set_infeasible(self, trial: OpenTrial) -> None:
+        """Store that a running trial does not fit into memory, so that the sampler learns it."""
+        self._write().set_trial_system_attr(trial.key, "constraints:memory", 1.0)
+
+    def tell(self, trial: OpenTrial, state: str, value: float | None) -> Record:
         """End a trial in one of Optuna's states."""
         import optuna
 
-        self.database.tell(trial, value, state=optuna.trial.TrialState[state])
+        values = None if value is None else [value]
+        self._write().set_trial_state_values(trial.key, optuna.trial.TrialState[state], values)
         return Record.of(self.database.get_trials(deepcopy=False)[trial.number])
+
+    def _write(self) -> optuna.storages.BaseStorage:
+        """The tables, for a worker whose lease holds."""
+        self.lease  # noqa: B018 raises if it does not
+        return self._tables
+
+    def running_folder(self, slot: int) -> Path:
+        """Where the states of what is under way at a slot lie."""
+        return self.folder / "running" / str(slot)
 
     def state_path(self, number: int) -> Path:
         """Where the state of a paused trial lies."""
@@ -330,20 +451,21 @@ class Study:
         return self.folder / "trials" / f"{number:05d}.safetensors"
 
     def discard_weights(self) -> None:
-        """Keep the weights of trial 0 and of the best trials only."""
+        """Keep the weights of trial 0, of the best trials and of those that have not ended only."""
         sign = 1 if self.settings.direction == "maximize" else -1
-        finished = [record for record in self.records() if record.value is not None and record.state == "COMPLETE"]
+        records = self.records()
+        finished = [record for record in records if record.value is not None and record.state == "COMPLETE"]
         finished.sort(key=lambda record: (-sign * (record.value or 0.0), record.number))
         best = self.best()
         kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])} | ({best.number} if best else set())
-        for path in (self.folder / "trials").glob("*.safetensors"):
-            if int(path.stem) not in kept:
-                path.unlink(missing_ok=True)
+        for number in (_ended_numbers(records) & set(self.kept())) - kept:
+            self.weights_path(number).unlink(missing_ok=True)
 
-    def discard_states(self, unfinished: Sequence[int]) -> None:
-        """Keep the states of paused trials that are not finished only."""
+    def discard_states(self) -> None:
+        """Keep the states of paused trials that have not ended only."""
+        ended = _ended_numbers(self.records())
         for path in (self.folder / "paused").glob("*.safetensors"):
-            if int(path.stem) not in unfinished:
+            if int(path.stem) in ended:
                 path.unlink(missing_ok=True)
 
     def kept(self) -> list[int]:
@@ -352,10 +474,12 @@ class Study:
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """Hold the study for this process.
+        """Keep other commands from running the study, where it lies in its folder.
+
+        One in a database of the user's own is there to be worked on from anywhere.
 
         Raises:
-            UserError: if another live process holds it.
+            UserError: if another live process runs it.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -363,6 +487,9 @@ class Study:
         except OSError as error:
             raise UserError(f"cannot write {self.folder} ({error}); choose a folder you may write") from error
         with file:
+            if self.storage is not None:
+                yield
+                return
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -372,7 +499,7 @@ class Study:
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
-            for leftover in self.folder.glob("*/.*.tmp"):  # of a process that was killed while it wrote
+            for leftover in self.folder.glob("**/.*.tmp"):  # of a process that was killed while it wrote
                 leftover.unlink(missing_ok=True)
             try:
                 yield
@@ -380,8 +507,8 @@ class Study:
                 file.truncate(0)
 
 
-def _ended(records: Sequence[Record]) -> int:
-    return sum(record.state not in ("RUNNING", "WAITING") for record in records)
+def _ended_numbers(records: Sequence[Record]) -> set[int]:
+    return {record.number for record in records if record.state not in ("RUNNING", "WAITING")}
 
 
 def names(root: Path, storage: str | None = None) -> list[str]:
@@ -390,18 +517,4 @@ def names(root: Path, storage: str | None = None) -> list[str]:
         return sorted(path.parent.name for path in root.glob("*/study.db"))
     import optuna
 
-    return sorted(optuna.get_all_study_names(Study("", root, storage)._open_storage()))
-
-
-def without_password(url: str) -> str:
-    """A database address that may be shown."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
-
-
-def _prepare_sqlite(path: Path) -> None:
-    """Create the database in write-ahead mode, which stays with the file."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
+    return sorted(optuna.get_all_study_names(open_storage(storage)))

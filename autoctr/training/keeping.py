@@ -110,6 +110,13 @@ class Keeper:
             for path in self.folder.glob("*.safetensors"):
                 path.unlink(missing_ok=True)
 
+    def move_from(self, folder: Path) -> None:
+        """Take over the states of a worker that is no more; this one has none."""
+        if self.folder is not None:
+            for path in folder.glob("*.safetensors"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path.replace(self.folder / path.name)
+
     def _paths(self, name: str) -> list[Path]:
         assert self.folder is not None
         key = hashlib.blake2b(name.partition("#")[0].encode(), digest_size=12).hexdigest()

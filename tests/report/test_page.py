@@ -19,8 +19,8 @@ from autoctr.report.page import study_page
 from autoctr.search import oneshot
 from autoctr.search.confirm import confirm
 from autoctr.search.importance import importances
-from autoctr.search.run import summary
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 
 VOID = {"meta", "path", "use", "br"}
 

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,3 +79,35 @@ def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
         return Laboratory(dataset, metric="wauc", seed=3, device=torch.device("cpu"), folder=folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Address, with its password, of a database server that lives as long as the tests."""
+    pytest.importorskip("psycopg2")
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not binaries:
+        pytest.skip("PostgreSQL is not installed; apt-get install postgresql")
+    binary, folder = binaries[-1].parent, Path(tempfile.mkdtemp(prefix="autoctr-postgresql-"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:  # which the server refuses to run as
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        shutil.chown(folder, "postgres", "postgres")
+
+    def run(name: str, *words: str) -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder}
+        subprocess.run([binary / name, "-D", folder / "data", *words], check=True, **quiet, **who)
+
+    try:
+        (folder / "password").write_text("hush-hush\n", encoding="utf-8")
+        (folder / "password").chmod(0o644)
+        run("initdb", "--no-sync", "-U", "tester", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}")
+        settings = f"-p {port} -k {folder} -h 127.0.0.1 -c fsync=off -c max_connections=100"
+        run("pg_ctl", "-w", "-o", settings, "-l", str(folder / "log"), "start")
+        yield f"postgresql://tester:hush-hush@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -27,9 +27,9 @@ from autoctr.search.deliver import export
 from autoctr.search.proposal import plain
 from autoctr.search.record import Record
 from autoctr.search.results import Results, Run, run_key
-from autoctr.search.run import summary
 from autoctr.search.space import load_space
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 from autoctr.search.trial import Laboratory
 from autoctr.training.bootstrap import percentile_interval
 from autoctr.training.cohort import Cohort, frozen_tables

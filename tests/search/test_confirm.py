@@ -20,8 +20,9 @@ from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
 from autoctr.search.compare import as_learned, compare
 from autoctr.search.confirm import Entrant, confirm
 from autoctr.search.deliver import export
-from autoctr.search.run import load_study, resume, summary
+from autoctr.search.run import load_study, resume
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 from autoctr.search.trial import Laboratory
 from autoctr.training.intervals import Difference, Interval, mean_interval
 from search.conftest import make_small

@@ -16,8 +16,9 @@ from autoctr.search import study as study_module
 from autoctr.search.deliver import export
 from autoctr.search.events import Watcher
 from autoctr.search.fork import is_of, is_plain
-from autoctr.search.run import load_study, resume, summary
+from autoctr.search.run import load_study, resume
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 from search.test_study import space_of
 
 

@@ -12,11 +12,12 @@ import torch
 
 from autoctr.data.dataset import Dataset
 from autoctr.report.text import study_text
-from autoctr.search.lead import Judge
+from autoctr.search.lead import PLAIN, Judge
+from autoctr.search.proof import prove
 from autoctr.search.record import best_of
-from autoctr.search.run import prove, summary
 from autoctr.search.stored import stored_network
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 from autoctr.search.trial import Laboratory
 from autoctr.training.metrics import score
 
@@ -26,7 +27,8 @@ def study(finished: Study, tmp_path: Path) -> Study:
     """A copy of the finished study that knows no lead and no proof."""
     shutil.copytree(finished.folder, tmp_path / "s")
     copied = Study.load("s", root=tmp_path)
-    copied.database.set_user_attr("leads", {})
+    for name in [PLAIN, *(name for name in copied.database.user_attrs if name.startswith("lead "))]:
+        copied.database.set_user_attr(name, None)
     copied.database.set_user_attr("proof", None)
     return copied
 
@@ -52,7 +54,8 @@ def test_a_lead_is_measured_where_it_is_missing_and_only_there(study: Study, fin
     assert [r.lead for r in study.records()] == [r.lead for r in finished.records()]
     measured = {r.number: (-1.0, 1.0) for r in study.records() if r.lead is not None}
     assert measured
-    study.database.set_user_attr("leads", {str(number): lead for number, lead in measured.items()})
+    for number, lead in measured.items():
+        study.set_lead(number, lead)
     judge(study, dataset).settle()
     assert {r.number: r.lead for r in study.records() if r.number in measured} == measured
 
@@ -66,7 +69,10 @@ def test_the_interval_is_that_of_resampled_rows(
     monkeypatch.setattr(Study, "settings", property(lambda _: settings))
     number = next(n for n in study.kept() if n > 0)
     record = next(r for r in study.records() if r.number == number)
-    low, high = judge(study, dataset)._lead(record)
+    judging = judge(study, dataset)
+    plain = judging._of_plain(True)
+    assert plain is not None
+    low, high = judging._lead(record, plain)
     rows = judge(study, dataset).laboratory.splits.valid
     logits = [stored_network(study, n, dataset, "cpu")[0].logits(rows)[0, :, 0] for n in (number, 0)]
     generator, names = np.random.default_rng(0), dataset.statistics.domains

@@ -14,7 +14,8 @@ from small_study import write_space
 
 from autoctr.report import study_text
 from autoctr.search.deliver import export
-from autoctr.search.run import load_study, resume, summary
+from autoctr.search.run import load_study, resume
+from autoctr.search.summary import summary
 
 OLD = Path(__file__).parent / "old_study"
 

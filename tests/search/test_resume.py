@@ -21,9 +21,10 @@ from small_study import (
 )
 
 from autoctr.errors import UserError
-from autoctr.search import clock, run
-from autoctr.search.run import load_study, resume, summary
+from autoctr.search import clock, proof
+from autoctr.search.run import load_study, resume
 from autoctr.search.study import Study
+from autoctr.search.summary import summary
 from search.conftest import make_small
 
 TRIALS = 6
@@ -31,8 +32,9 @@ TRIALS = 6
 SEED = 0
 
 _DYING = """
-import os, signal, optuna
-import autoctr.progress, autoctr.search.study, autoctr.training.cohort, autoctr.training.checkpoint, autoctr.search.run
+import os, signal
+import autoctr.progress, autoctr.training.cohort, autoctr.training.checkpoint, autoctr.search.proof
+from autoctr.search.study import Study
 now, steps = [None], [0]
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -53,12 +55,12 @@ def stepped(cohort, *_):
 after(autoctr.training.cohort.Cohort, 'step', stepped)
 """
 MOMENTS = {
-    "just after the trial was queued": "after(optuna.Study, 'enqueue_trial', lambda study, *_: len(study.trials) == 4)",
+    "just after the trial was begun": "after(Study, 'begin', lambda study, *_: len(study.records()) == 4)",
     "in the supernet": _STEPPED,
-    "between rungs": "after(autoctr.search.study.Study, 'report', lambda study, trial, *_: trial.number == 3)",
+    "between rungs": "after(Study, 'report', lambda study, trial, *_: trial.number == 3)",
     "after the weights were written": "after(autoctr.training.checkpoint, 'save', lambda p, *_: '00003' in p.name)",
-    "just after it was told": "after(optuna.Study, 'tell', lambda study, trial, *_: trial.number == 3)",
-    "before the proof is stored": "autoctr.search.run._tested = lambda *_: die()",
+    "just after it was told": "after(Study, 'tell', lambda study, trial, *_: trial.number == 3)",
+    "before the proof is stored": "autoctr.search.proof._tested = lambda *_: die()",
 }
 
 
@@ -169,7 +171,7 @@ def test_totals_count_what_is_done(space_file: Path, tmp_path: Path, monkeypatch
     assert longer.settings.trials == 3
     assert [record.number for record in longer.records()] == [0, 1, 2]
     before = (remembered(longer), longer.database.user_attrs["proof"])
-    monkeypatch.setattr(run, "_tested", lambda *_: pytest.fail("the test rows were read again"))
+    monkeypatch.setattr(proof, "_tested", lambda *_: pytest.fail("the test rows were read again"))
     again = resume("s", root=tmp_path)
     assert (remembered(again), again.database.user_attrs["proof"]) == before
     with pytest.raises(UserError, match="trials is 0; it must be above 0"):

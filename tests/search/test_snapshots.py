@@ -19,8 +19,9 @@ from autoctr.search import trial as trial_module
 from autoctr.search.compare import compare
 from autoctr.search.deliver import export
 from autoctr.search.events import Watcher
+from autoctr.search.inputs import open_dataset
 from autoctr.search.rewinding import rewinding
-from autoctr.search.run import load_study, open_dataset, resume, search
+from autoctr.search.run import load_study, resume, search
 from autoctr.search.stored import stored_network
 from autoctr.search.study import Study
 from autoctr.training.fit import score_members

@@ -14,10 +14,12 @@ from small_study import SPACE, search_small, write_space
 
 from autoctr.errors import UserError
 from autoctr.report import study_text
+from autoctr.search.database import without_password
 from autoctr.search.events import Watcher
-from autoctr.search.run import load_study, resume, summary
+from autoctr.search.run import load_study, resume
 from autoctr.search.space import Space, load_space
-from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint, without_password
+from autoctr.search.study import KEPT_WEIGHTS, Study, fingerprint
+from autoctr.search.summary import summary
 from autoctr.training.precision import find_precision
 
 
@@ -126,7 +128,8 @@ def test_a_database_that_cannot_be_opened_keeps_the_password(url: str, tmp_path:
 
 
 def test_a_changed_data_file_is_refused(tmp_path: Path, events_table: tuple[Path, Path]) -> None:
-    from autoctr.search.run import open_dataset, search
+    from autoctr.search.inputs import open_dataset
+    from autoctr.search.run import search
 
     table, schema = events_table
     search(table=table, schema=schema, space=str(write_space(tmp_path)), trials=1, study="s", root=tmp_path)

@@ -1,0 +1,125 @@
+"""The database that studies lie in: opened without showing its password, and changed by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autoctr.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+    import sqlalchemy
+
+BUSY_TIMEOUT_SECONDS = 60
+LEGAL = "sqlite:///FILE and postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+def open_storage(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's tables in a database, made where there are none.
+
+    Raises:
+        UserError: if it is of another kind than SQLite and PostgreSQL, or cannot be opened.
+    """
+    import optuna
+    import sqlalchemy
+
+    check_kind(url)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arguments = {"timeout": BUSY_TIMEOUT_SECONDS} if is_sqlite(url) else {}
+    try:
+        with contextlib.nullcontext() if is_sqlite(url) else one_at_a_time(url, "tables"):
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs={"connect_args": arguments, "pool_pre_ping": not is_sqlite(url)}
+            )
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+        raise _unreachable(url, error) from error
+
+
+def check_kind(url: str) -> None:
+    """Whether studies can lie in databases of this kind.
+
+    Raises:
+        UserError: if not.
+    """
+    if not re.match(r"sqlite:///.|postgresql(\+\w+)?://.", url):
+        raise UserError(f"storage {without_password(url)} is not supported; legal are {LEGAL}")
+
+
+def is_sqlite(url: str) -> bool:
+    """Whether the database is a file of this machine."""
+    return url.startswith("sqlite")
+
+
+def sqlite_file(url: str) -> Path:
+    """Where an SQLite database lies."""
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def without_password(url: str) -> str:
+    """A database address that may be shown."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
+
+
+def prepare_sqlite(path: Path) -> None:
+    """Create the database in write-ahead mode, which stays with the file."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def clock_time(url: str) -> float:
+    """Seconds since 1970 by the clock that all who use the database share: its server's, or this machine's."""
+    if is_sqlite(url):
+        return time.time()
+    import sqlalchemy
+
+    with _connection(url) as connection:
+        return float(connection.execute(sqlalchemy.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
+
+
+@contextlib.contextmanager
+def one_at_a_time(url: str, name: str) -> Iterator[None]:
+    """Wait until nobody else is inside with the same database and ``name``; a process that dies goes out.
+
+    PostgreSQL holds the lock itself; beside an SQLite file lies another, ``turn``, for all names.
+    """
+    if is_sqlite(url):
+        with open(sqlite_file(url).with_name("turn"), "a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+        return
+    import sqlalchemy
+
+    key = int.from_bytes(hashlib.blake2b(f"autoctr/{name}".encode(), digest_size=8).digest(), "big", signed=True)
+    with _connection(url) as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        yield  # the lock goes with the connection
+
+
+@contextlib.contextmanager
+def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
+    import sqlalchemy
+
+    try:
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
+        connection = engine.connect()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+        raise _unreachable(url, error) from error
+    with connection:
+        yield connection
+
+
+def _unreachable(url: str, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0].replace(url, without_password(url))
+    todo = "; install it with: pip install autoctr[postgresql]" if isinstance(error, ImportError) else ""
+    return UserError(f"cannot open the study's database {without_password(url)} ({reason}){todo}")

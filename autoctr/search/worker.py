@@ -1,0 +1,73 @@
+"""One worker of a study: it trains trials, alone or beside others, until the totals are spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoctr.search.clock import Clock
+from autoctr.search.events import Watcher
+from autoctr.search.inputs import find_device
+from autoctr.search.proof import prove
+from autoctr.search.space import Space
+from autoctr.search.study import Study
+
+if TYPE_CHECKING:
+    from autoctr.data.dataset import Dataset
+
+
+def work(study: Study, space: Space, dataset: Dataset, watcher: Watcher, device: str | None = None) -> None:
+    """Work on a study until its totals are spent.
+
+    Args:
+        device: None = the study's.
+
+    Raises:
+        LeaseLost: if this process stood still for so long that others have taken up its trials.
+    """
+    import torch
+
+    from autoctr.search.engine import Engine
+    from autoctr.search.trial import Laboratory
+    from autoctr.training.keeping import Keeper
+
+    settings = study.settings
+    _tell_new_optuna(study, watcher)
+    clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
+    chosen = torch.device(find_device(device or settings.device))
+    with study.at_work() as lease:
+        folder, every = study.running_folder(lease.slot), settings.checkpoint_every
+        keeper = Keeper(folder, every=every, device=chosen, on_message=watcher.note)
+        laboratory = Laboratory(
+            dataset, metric=settings.metric, seed=settings.seed, device=chosen, folder=study.folder, keeper=keeper
+        )
+        try:
+            Engine(study, space, laboratory, clock, watcher).run()
+        finally:
+            study.set_spent(clock.spent)
+
+
+def conclude(study: Study, dataset: Dataset, watcher: Watcher) -> None:
+    """Read the test split, if no other worker goes on and the winner's weights are here."""
+    others, best = study.others_alive(), study.best()
+    if others:
+        watcher.note(f"{len(others)} other workers go on; the last one reads the test split")
+    elif study.storage is not None and best is not None and best.number not in study.kept():
+        watcher.note(
+            f"the weights of trial {best.number}, the winner, are with the worker that trained it, on "
+            f"{study.host(best.number)}; there, autoctr resume {study.name} reads the test split"
+        )
+    else:
+        prove(study, dataset)
+
+
+def _tell_new_optuna(study: Study, watcher: Watcher) -> None:
+    """Say once that the sampler is of another version than the one that the study's proposals came from so far."""
+    import optuna
+
+    before = study.database.user_attrs.get("optuna", optuna.__version__)
+    if before != optuna.__version__:
+        watcher.note(
+            f"Optuna was {before} and is now {optuna.__version__}: proposals may differ from those of an "
+            "uninterrupted run"
+        )
+        study.database.set_user_attr("optuna", optuna.__version__)
