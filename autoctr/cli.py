@@ -152,6 +152,7 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--precision", help="auto, fp32 or bf16, for training steps.  [default: the space's, or auto]")
 @click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
 @click.option("--checkpoint-every", type=DURATION, help="Most training time that a crash may cost.  [default: 60s]")
+@click.option("--confirm", type=int, help="Seeds of a confirmation in the end, within the time limit.  [default: none]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
 @_worker_options
 @_where

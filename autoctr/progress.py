@@ -50,12 +50,12 @@ class Printer(Watcher):
         else:
             print(text, flush=True)
 
-    def now(self, text: str) -> None:
+    def now(self, message: str) -> None:
         """What is going on, replaced by the next such line; elsewhere than in a terminal a line after some silence."""
         if self.live is not None:
-            self.live.update(Text(text, no_wrap=True, overflow="ellipsis"))
+            self.live.update(Text(message, no_wrap=True, overflow="ellipsis"))
         elif time.monotonic() - self.spoke > SILENCE_SECONDS:
-            self.line(text)
+            self.line(message)
 
     def note(self, message: str) -> None:
         """Something a user should know."""

@@ -10,11 +10,15 @@ TRIAL_SHARE = 0.2
 
 @dataclasses.dataclass
 class Clock:
-    """Wall time spent over all runs of a study, in seconds, and the moment at which trials must stop."""
+    """Wall time spent over all runs of a study, in seconds, and the moment at which trials must stop.
+
+    ``reserve`` is what the confirmation is likely to take of the limit; it gets half of it at most.
+    """
 
     before: float
     limit: float | None
     started: float = dataclasses.field(default_factory=time.monotonic)
+    reserve: float = 0.0
 
     @property
     def spent(self) -> float:
@@ -23,10 +27,10 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds for trials: a twentieth of the limit, 15 s at most, is set aside for the end."""
+        """Seconds for trials: a twentieth of the limit, 15 s at most, is set aside for the end, and the reserve."""
         if self.limit is None:
             return float("inf")
-        return self.limit - min(0.05 * self.limit, 15.0) - self.spent
+        return self.limit - min(0.05 * self.limit, 15.0) - min(self.reserve, 0.5 * self.limit) - self.spent
 
     @property
     def deadline(self) -> float:

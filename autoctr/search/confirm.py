@@ -25,13 +25,14 @@ from autoctr.search.baselines import without_methods
 from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
 from autoctr.search.compare import as_learned
 from autoctr.search.inputs import find_device, open_dataset
+from autoctr.search.record import FINALISTS
 from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, SCHEMA_VERSION, Study
 from autoctr.training import checkpoint
 from autoctr.training.bootstrap import bootstrap, difference
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import Diverged, Rung, score_members
+from autoctr.training.fit import Diverged, OutOfTime, Rung, score_members
 from autoctr.training.intervals import LEVEL, Difference, mean_interval
 from autoctr.training.metrics import Scores, score
 from autoctr.training.rows import ResidentRows
@@ -39,7 +40,7 @@ from autoctr.training.rows import ResidentRows
 if TYPE_CHECKING:
     from autoctr.search.trial import Laboratory
 
-FINALISTS, SEEDS = 3, 5
+SEEDS = 5
 MOST_FINALISTS = 5
 RESAMPLES = 1000
 
@@ -89,18 +90,47 @@ def confirm(
     """
     if not 1 <= finalists <= MOST_FINALISTS:
         raise UserError(f"finalists is {finalists}; legal is 1 to {MOST_FINALISTS}, whose weights a study keeps")
-    if seeds < 2:
-        raise UserError(f"seeds is {seeds}; it must be 2 or more, to tell a difference from the noise of training")
+    check_seeds(seeds)
     study = load_study(name, root=root, storage=storage)
     with study.owned():
-        dataset = open_dataset(study)
         others = [] if plain is None else [load_study(plain, root=root, storage=storage)]
-        tuned = [_tuned(study, other) for other in others]
-        run = _Confirmation(study, dataset, range(seeds), on_line, on_progress)
-        certificate = run.certify(_own(study, finalists), tuned)
-        spent = {searched.name: searched.database.user_attrs["spent"] for searched in (study, *others)}
-        certificate = dataclasses.replace(certificate, seconds=spent)
-        study.set_certificate(certificate)
+        return certify(study, open_dataset(study), finalists, seeds, others, on_line, on_progress)
+
+
+def check_seeds(seeds: int) -> None:
+    """Whether a confirmation can have so many seeds.
+
+    Raises:
+        UserError: if not.
+    """
+    if seeds < 2:
+        raise UserError(f"seeds is {seeds}; it must be 2 or more, to tell a difference from the noise of training")
+
+
+def certify(
+    study: Study,
+    dataset: Dataset,
+    finalists: int,
+    seeds: int,
+    others: Sequence[Study],
+    on_line: Callable[[str], None],
+    on_progress: Callable[[str], None],
+    deadline: float = math.inf,
+) -> Certificate:
+    """What :func:`confirm` does, for a study that this process holds.
+
+    Args:
+        others: studies of the plain space. deadline: of ``time.monotonic()``.
+
+    Raises:
+        OutOfTime: if the deadline passes first; what has been trained is kept.
+    """
+    tuned = [_tuned(study, other) for other in others]
+    run = _Confirmation(study, dataset, range(seeds), on_line, on_progress, deadline)
+    certificate = run.certify(_own(study, finalists), tuned)
+    spent = {searched.name: searched.database.user_attrs["spent"] for searched in (study, *others)}
+    certificate = dataclasses.replace(certificate, seconds=spent)
+    study.set_certificate(certificate)
     return certificate
 
 
@@ -157,9 +187,10 @@ class _Confirmation:
         seeds: Sequence[int],
         on_line: Callable[[str], None],
         on_progress: Callable[[str], None],
+        deadline: float,
     ) -> None:
         self.study, self.dataset, self.seeds = study, dataset, seeds
-        self.on_line, self.on_progress = on_line, on_progress
+        self.on_line, self.on_progress, self.deadline = on_line, on_progress, deadline
         self.metric, self.device = study.settings.metric, torch.device(find_device(study.settings.device))
         self.sign = 1.0 if study.settings.direction == "maximize" else -1.0
         self._laboratory: Laboratory | None = None
@@ -282,11 +313,14 @@ class _Confirmation:
 
         started = time.monotonic()
         try:
-            outcome = laboratory.run(entrant.candidate.replace(seed=derive(seed, 0, "weights")), on_rung=on_rung)
+            candidate = entrant.candidate.replace(seed=derive(seed, 0, "weights"))
+            outcome = laboratory.run(candidate, deadline=self.deadline, on_rung=on_rung)
         except Diverged:
             raise UserError(
                 f"{entrant.name} diverged with seed {seed}, so that it proves nothing; confirm with fewer --finalists"
             ) from None
+        if outcome.fitted.reason == "time":
+            raise OutOfTime
         checkpoint.save(path, outcome.cohort.network, outcome.fitted.weights)
         value = getattr(outcome.fitted.best, self.metric)
         self.on_line(

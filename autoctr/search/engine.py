@@ -22,7 +22,7 @@ from autoctr.search.events import Watcher
 from autoctr.search.lead import Judge
 from autoctr.search.lease import this_machine
 from autoctr.search.proposal import propose
-from autoctr.search.record import Record
+from autoctr.search.record import FINALISTS, Record, confirmation_seconds
 from autoctr.search.rungs import is_weak
 from autoctr.search.space import Space
 from autoctr.search.study import OpenTrial, Study
@@ -118,6 +118,7 @@ class Engine:
         self.judge.settle()
         self.study.discard_states()
         self._take_up(self.study.lease.slot)
+        self._set_aside()
         self.watcher.opened(self.study.name, self.metric, self._remaining)
         for entrant in self.running:
             if entrant.trial is not None:
@@ -653,7 +654,13 @@ class Engine:
         self.study.discard_weights()
         self.failures = 0
         self.judge.settle()
+        self._set_aside()
         self.watcher.finished(ended, self.study.best())
+
+    def _set_aside(self) -> None:
+        """Time for the confirmation."""
+        seeds = self.settings.confirm
+        self.clock.reserve = confirmation_seconds(self.study.records(), self.direction, FINALISTS, seeds)
 
     def _fail(self, entrant: Entrant, error: Exception) -> None:
         """Store why a trial failed; of one that does not fit into memory, the sampler learns it."""

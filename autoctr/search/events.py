@@ -22,6 +22,9 @@ class Watcher:
     def note(self, message: str) -> None:
         """Something a user should know, in one line."""
 
+    def now(self, message: str) -> None:
+        """What is going on, until the next such line."""
+
     def started(self, number: int, candidate: Candidate) -> None:
         """A trial starts."""
 

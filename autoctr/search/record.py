@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Direction = Literal["maximize", "minimize"]
+#: The best trials that a confirmation trains again.
+FINALISTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,3 +118,12 @@ def winner_of(records: Iterable[Record], direction: Direction) -> Record | None:
     has_plain = any(r.number == 0 and r.state == "COMPLETE" and r.value is not None for r in records)
     clear = [r for r in records if r.number == 0 or (r.lead is not None and r.lead[0] > 0)]
     return best_of(clear if has_plain else records, direction)
+
+
+def confirmation_seconds(records: Iterable[Record], direction: Direction, finalists: int, seeds: int) -> float:
+    """What it is likely to take to train the finalists, trial 0 and the winner without its methods again."""
+    sign = 1 if direction == "maximize" else -1
+    ended = [record for record in records if record.state == "COMPLETE" and record.value is not None]
+    best = sorted(ended, key=lambda record: (-sign * (record.value or 0.0), record.number))[:finalists]
+    plain = [record for record in ended if record.number == 0]
+    return seeds * sum(record.seconds or 0.0 for record in [*best, *plain, *plain])

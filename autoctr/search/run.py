@@ -46,6 +46,7 @@ def search(
     precision: str | None = None,
     cohort: int | Literal["auto"] = "auto",
     checkpoint_every: float | None = None,
+    confirm: int = 0,
     seed: int = 0,
     metric: str = "wauc",
     data_seed: int | None = None,
@@ -74,6 +75,8 @@ def search(
         cohort: how many candidates train together at most; ``auto`` = as many as the device is best at.
         checkpoint_every: seconds of training between two states on disk; None = the larger of 60 and 33 times what
             writing one takes.
+        confirm: seeds with which the best trials and the plain networks are trained again in the end, within the time
+            limit; 0 = none, and one training decides.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
         data_seed: of the data set's simulation, negatives and split.
         workers: processes that work on the study at once. gpus: of this machine, a worker or more for each.
@@ -86,6 +89,7 @@ def search(
     """
     import torch
 
+    from autoctr.search.confirm import check_seeds
     from autoctr.training.metrics import METRICS
     from autoctr.training.precision import find_precision
 
@@ -95,6 +99,8 @@ def search(
     if trials is None and time_limit is None:
         trials = DEFAULT_TRIALS
     _check_totals(trials, time_limit)
+    if confirm:
+        check_seeds(confirm)
     members = crew(workers, gpus, backend, scheduler, storage)
     size = None if cohort == "auto" else cohort
     if size is not None and not 1 <= size <= LARGEST_COHORT:
@@ -117,7 +123,7 @@ def search(
     check_methods(loaded, encoded)
     loaded = fitting_space(at_precision(loaded, chosen), encoded, watcher)
     settings = Settings(
-        source, _space_name(space), metric, seed, device, trials, time_limit, size, chosen, checkpoint_every
+        source, _space_name(space), metric, seed, device, trials, time_limit, size, chosen, checkpoint_every, confirm
     )
     stamp = fingerprint(settings, loaded, encoded.key)
     try:

@@ -47,7 +47,8 @@ class Settings:
     ``source`` are the arguments of :func:`autoctr.data.presets.load_dataset`, ``space`` is a name or a file.
     ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound. ``cohort`` is how many candidates
     train together, None = as many as the device is best at. ``precision`` holds for every candidate; None = the space's
-    word. ``checkpoint_every`` is in seconds; None = by what a state takes to write.
+    word. ``checkpoint_every`` is in seconds; None = by what a state takes to write. ``confirm`` is the number of seeds
+    of the confirmation in the end, 0 = none.
     """
 
     source: dict[str, Any]
@@ -60,6 +61,7 @@ class Settings:
     cohort: int | None = 1
     precision: str | None = None
     checkpoint_every: float | None = None
+    confirm: int = 0
 
     @property
     def direction(self) -> Direction:

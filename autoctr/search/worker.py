@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from autoctr.errors import UserError
 from autoctr.search.clock import Clock
 from autoctr.search.events import Watcher
 from autoctr.search.inputs import find_device
 from autoctr.search.proof import prove
+from autoctr.search.record import FINALISTS
 from autoctr.search.space import Space
 from autoctr.search.study import Study
 
@@ -47,7 +50,10 @@ def work(study: Study, space: Space, dataset: Dataset, watcher: Watcher, device:
 
 
 def conclude(study: Study, dataset: Dataset, watcher: Watcher) -> None:
-    """Read the test split, if no other worker goes on and the winner's weights are here."""
+    """Confirm the winner, if that was asked for and there is time, or read the test split once.
+
+    But not while other workers go on, and not without the winner's weights, which may be on another machine.
+    """
     others, best = study.others_alive(), study.best()
     if others:
         watcher.note(f"{len(others)} other workers go on; the last one reads the test split")
@@ -56,8 +62,34 @@ def conclude(study: Study, dataset: Dataset, watcher: Watcher) -> None:
             f"the weights of trial {best.number}, the winner, are with the worker that trained it, on "
             f"{study.host(best.number)}; there, autoctr resume {study.name} reads the test split"
         )
-    else:
+    elif not _confirmed(study, dataset, watcher):
         prove(study, dataset)
+
+
+def _confirmed(study: Study, dataset: Dataset, watcher: Watcher) -> bool:
+    """Whether the winner is confirmed, within the study's time."""
+    from autoctr.search.confirm import certify
+    from autoctr.training.fit import OutOfTime
+
+    settings, certificate = study.settings, study.certificate
+    ended = [record for record in study.records() if record.state == "COMPLETE"]
+    if not settings.confirm or len(ended) < 2:
+        return False
+    if certificate is not None and certificate.trials == study.ended:
+        return True
+    clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
+    deadline = float("inf") if clock.limit is None else time.monotonic() + clock.limit - clock.spent
+    try:
+        certify(study, dataset, FINALISTS, settings.confirm, [], watcher.note, watcher.now, deadline)
+        return True
+    except OutOfTime:
+        watcher.note(f"no time is left to confirm the winner; go on with: autoctr confirm {study.name}")
+        return False
+    except UserError as error:
+        watcher.note(f"the winner is not confirmed: {error}")
+        return False
+    finally:
+        study.set_spent(clock.spent)
 
 
 def _tell_new_optuna(study: Study, watcher: Watcher) -> None:

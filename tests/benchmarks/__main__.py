@@ -19,6 +19,7 @@ from limits import limits
 from parities import parities
 from precisions import precisions
 from processes import processes
+from safety import readers, safety
 from supernets import discrete, supernet
 from vocabularies import vocabularies
 
@@ -36,6 +37,8 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "embeddings": embeddings,
     "precision": precisions,
     "parity": parities,
+    "safety": safety,
+    "readers": readers,
 }
 
 

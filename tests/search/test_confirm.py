@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from autoctr.report import study_text
 from autoctr.search import confirm as confirm_module
 from autoctr.search.baselines import without_methods
 from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
+from autoctr.search.clock import Clock
 from autoctr.search.compare import as_learned, compare
 from autoctr.search.confirm import Entrant, confirm
 from autoctr.search.deliver import export
+from autoctr.search.events import Watcher
 from autoctr.search.run import load_study, resume
 from autoctr.search.study import Study
 from autoctr.search.summary import summary
@@ -282,3 +285,39 @@ def test_logloss_counts_from_above(root: Path, tmp_path: Path) -> None:
     assert found.valid[f"trial {found.winner}"].mean == min(interval.mean for interval in found.valid.values())
     for plain in found.plain.values():
         assert math.copysign(1, plain.lead.seeds.mean) == math.copysign(1, plain.test.mean - found.test.mean)
+
+
+def test_a_search_ends_with_its_confirmation(shared: Path, tmp_path: Path) -> None:
+    study = search_small(tmp_path, write_space(tmp_path, METHODS, "methods"), trials=4, confirm=2)
+    certificate = study.certificate
+    assert certificate is not None
+    assert (certificate.seeds, certificate.trials) == (2, 4)
+    best = study.best()
+    assert best is not None
+    assert best.number == certificate.winner
+    assert "proof" not in study.database.user_attrs  # the test split was read for the certificate alone
+    again = resume("s", root=tmp_path)
+    assert again.certificate == certificate
+    with pytest.raises(UserError, match="seeds is 1; it must be 2 or more"):
+        search_small(tmp_path, write_space(tmp_path, METHODS, "methods"), study="t", confirm=1)
+
+
+def test_the_confirmation_is_within_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(Watcher, "note", lambda _, message: lines.append(message))
+    space = write_space(tmp_path, METHODS, "methods")
+    began = time.monotonic()
+    study = search_small(tmp_path, space, trials=None, time_limit=8.0, confirm=2)
+    assert time.monotonic() - began < 12
+    assert study.certificate is not None
+    assert len(study.records()) > 4
+    short = search_small(tmp_path, space, trials=None, time_limit=2.0, confirm=500, study="short")
+    assert short.certificate is None
+    assert "no time is left to confirm the winner; go on with: autoctr confirm short" in lines
+    assert short.database.user_attrs["proof"]["best"]
+
+
+@pytest.mark.parametrize(("reserve", "left"), [(0.0, 95.0), (30.0, 65.0), (300.0, 45.0)])
+def test_half_of_the_limit_at_most_is_set_aside(reserve: float, left: float) -> None:
+    assert Clock(0.0, 100.0, reserve=reserve).left == pytest.approx(left, abs=1.0)
+    assert Clock(0.0, None, reserve=reserve).left == math.inf
