@@ -57,8 +57,8 @@ def readers(arguments: argparse.Namespace) -> None:
         shown, failed = shown + told[0], failed + told[1]
     seconds = {name: statistics.median(values) for name, values in taken.items()}
     print(
-        f"search of {TRIALS} trials on one core: {seconds['alone']:.1f} s alone, {seconds['read']:.1f} s while {READERS} "
-        f"processes on another core showed it {shown} times ({failed} failed): "
+        f"search of {TRIALS} trials on one core: {seconds['alone']:.1f} s alone, {seconds['read']:.1f} s while "
+        f"{READERS} processes on another core showed it {shown} times ({failed} failed): "
         f"{100 * (seconds['read'] / seconds['alone'] - 1):+.1f} %  (rounds: {taken})"
     )
 
@@ -82,10 +82,10 @@ def _unsafe() -> Iterator[None]:
 
     with (
         mock.patch.object(Lease, "__enter__", begin),
-        mock.patch.object(Lease, "__exit__", lambda *_: None),
-        mock.patch.object(Lease, "check", lambda _: None),
-        mock.patch.object(study_module, "one_at_a_time", lambda *_: contextlib.nullcontext()),
-        mock.patch.object(Keeper, "due", property(lambda _: False)),
+        mock.patch.object(Lease, "__exit__", return_value=None),
+        mock.patch.object(Lease, "check", return_value=None),
+        mock.patch.object(study_module, "one_at_a_time", return_value=contextlib.nullcontext()),
+        mock.patch.object(Keeper, "due", False),
     ):
         yield
 
