@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ def study_text(study: Study) -> str:
     states = {state: sum(record.state == state for record in records) for state in sorted({r.state for r in records})}
     counted = ", ".join(f"{count} {state.lower()}" for state, count in states.items()) or "none"
     lines = [f"study {study.name}: {facts['dataset']}, space {study.settings.space}; trials: {counted}"]
+    if at_work := study.others_alive():
+        hosts = Counter(holder.host for holder in at_work)
+        lines.append("at work: " + ", ".join(f"{_workers(count)} on {host}" for host, count in sorted(hosts.items())))
     best = facts["best"]
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
@@ -36,6 +40,10 @@ def study_text(study: Study) -> str:
         lines += ["", *certificate_lines(study.certificate, study.ended)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
     return "\n".join(lines)
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"
 
 
 def lead_lines(best: dict[str, Any], records: list[Record], direction: Direction) -> list[str]:

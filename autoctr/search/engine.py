@@ -117,7 +117,7 @@ class Engine:
         self.study.discard_weights()
         self.judge.settle()
         self.study.discard_states()
-        self._take_up(self.study.lease.slot)
+        self._take_up(self.study.slot)
         self._set_aside()
         self.watcher.opened(self.study.name, self.metric, self._remaining)
         for entrant in self.running:
@@ -151,7 +151,7 @@ class Engine:
 
     def _records(self) -> list[Record]:
         """All trials; the paused ones as pruned, which they are unless they come back, with what they then had."""
-        found, slot = [], self.study.lease.slot
+        found, slot = [], self.study.slot
         for record in self.study.records():
             paused = self.paused.get(record.number)
             if record.paused and record.owner != slot:
@@ -190,7 +190,7 @@ class Engine:
     def _take_up_of_the_dead(self) -> bool:
         """Whether another worker that died has left trials, which are then this one's; nothing must be under way."""
         with self.study.alone():
-            dead = sorted(self.study.left().keys() - {self.study.lease.slot})
+            dead = sorted(self.study.left().keys() - {self.study.slot})
             if not dead:
                 return False
             self.keeper.move_from(self.study.running_folder(dead[0]))
@@ -205,7 +205,7 @@ class Engine:
         """
         seen = {holder.token: holder.until for holder in self.study.others_alive()}
         while True:
-            if self.study.left().keys() - {self.study.lease.slot}:
+            if self.study.left().keys() - {self.study.slot}:
                 return True
             waiting = [
                 holder
@@ -248,7 +248,7 @@ class Engine:
 
     def _keep(self) -> None:
         """Write the state of the fit if it is due; what led to it is then of no more use, unless others wait."""
-        self.study.lease  # noqa: B018 raises where this worker no longer counts
+        self.study.check_lease()
         self.keeper.offer(FIT, self._fit_state, instead=not self.prepared)
 
     def _fit_state(self) -> state.State:

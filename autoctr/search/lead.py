@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoctr.errors import UserError
 from autoctr.search.record import Record, best_of, winner_of
 from autoctr.search.seeds import derive
 from autoctr.search.study import Study
@@ -41,7 +42,11 @@ class Judge:
             best = best_of([winner, *(record for record in unknown if record.number > 0)], direction)
             if best is None or best.number == winner.number:
                 return
-            self.study.set_lead(best.number, self._lead(best, plain))
+            try:
+                self.study.set_lead(best.number, self._lead(best, plain))
+            except UserError:
+                if best.number in self.study.kept():
+                    raise  # damaged; else another worker has discarded the weights meanwhile
 
     def _of_plain(self, kept: bool) -> Tensor | None:
         """Trial 0's metric on the resamples: from its weights, or from the worker that has them; None before that."""

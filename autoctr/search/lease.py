@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 RENEWALS = 3
+#: Share of it after which its holder no longer trusts it, so that nobody else trusts it longer.
+TRUSTED = 0.9
 
 
 class LeaseLost(UserError):
@@ -114,7 +116,7 @@ class Lease:
         Raises:
             LeaseLost: if others have taken up what it did.
         """
-        if not self._lost and _now() - self._renewed > LEASE_SECONDS:  # it stood still, or the database did
+        if not self._lost and _now() - self._renewed > TRUSTED * LEASE_SECONDS:  # it stood still, or the database did
             self._renew()
         if self._lost:
             raise LeaseLost(

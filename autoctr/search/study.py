@@ -262,9 +262,8 @@ class Study:
         """The interval of the lead over trial 0 of every trial where it was measured."""
         told = self.database.user_attrs
         own = {int(name[len(LEAD) :]): lead for name, lead in told.items() if name.startswith(LEAD) and lead}
-        return {
-            int(number): lead for number, lead in told.get("leads", {}).items()
-        } | own  # the first: until 2026-11-27
+        before = told.get("leads", {})  # where all lay until 2026-11-27
+        return {int(number): lead for number, lead in before.items()} | own
 
     def set_lead(self, number: int, lead: Sequence[float]) -> None:
         """Store the interval of a finished trial's lead over trial 0."""
@@ -318,15 +317,19 @@ class Study:
                 self._lease = None
 
     @property
-    def lease(self) -> Lease:
-        """This worker's, checked: what it does still counts.
+    def slot(self) -> int:
+        """The slot that this worker holds."""
+        assert self._lease is not None
+        return self._lease.slot
+
+    def check_lease(self) -> None:
+        """Whether what this worker does still counts.
 
         Raises:
             LeaseLost: if others have taken up what it did.
         """
         assert self._lease is not None
         self._lease.check()
-        return self._lease
 
     def holders(self) -> dict[int, Holder]:
         """Who holds which slot, or held it and died."""
@@ -351,11 +354,12 @@ class Study:
         """Store a proposal as the next running trial, whole or not at all."""
         import optuna
 
+        self.check_lease()
         template = optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING,
             params=proposal.values,
             distributions={name: space.vary[name].distribution() for name in proposal.values},
-            user_attrs={"candidate": proposal.candidate.canonical(), "owner": self.lease.slot},
+            user_attrs={"candidate": proposal.candidate.canonical(), "owner": self.slot},
         )
         key = self._tables.create_new_trial(self.database._study_id, template)
         return OpenTrial(key, self._tables.get_trial_number_from_id(key), proposal.values)
@@ -366,7 +370,7 @@ class Study:
         Those of this worker's own slot are among them, whoever holds it.
         """
         now, held = self.now(), self.holders()
-        alive = {slot for slot, holder in held.items() if holder.is_alive(now)} - {self.lease.slot}
+        alive = {slot for slot, holder in held.items() if holder.is_alive(now)} - {self.slot}
         found: dict[int, list[int]] = {}
         for trial in self.database.get_trials(deepcopy=False):
             owner = trial.user_attrs.get("owner", 0)
@@ -378,9 +382,9 @@ class Study:
         """The trials that are left at a slot, now this worker's, under their own numbers; none if it is held again."""
         import optuna
 
-        found = {}
+        found, own = {}, self.slot
         with self.alone():
-            own = self.lease.slot
+            self.check_lease()
             for number in self.left().get(slot, []):
                 trial = self.database.get_trials(deepcopy=False)[number]
                 if trial.state == optuna.trial.TrialState.WAITING:
@@ -437,7 +441,7 @@ class Study:
 
     def _write(self) -> optuna.storages.BaseStorage:
         """The tables, for a worker whose lease holds."""
-        self.lease  # noqa: B018 raises if it does not
+        self.check_lease()
         return self._tables
 
     def running_folder(self, slot: int) -> Path:

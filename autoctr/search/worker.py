@@ -56,7 +56,7 @@ def conclude(study: Study, dataset: Dataset, watcher: Watcher) -> None:
     """
     others, best = study.others_alive(), study.best()
     if others:
-        watcher.note(f"{len(others)} other workers go on; the last one reads the test split")
+        watcher.note(f"other workers go on ({len(others)}); the last one reads the test split")
     elif study.storage is not None and best is not None and best.number not in study.kept():
         watcher.note(
             f"the weights of trial {best.number}, the winner, are with the worker that trained it, on "

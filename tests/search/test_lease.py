@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from small_study import search_small
 
+from autoctr.report import study_text
 from autoctr.search import lease
 from autoctr.search.lease import Holder, Lease, LeaseLost, began, this_machine
 from autoctr.search.run import load_study
@@ -41,7 +42,9 @@ def test_each_worker_gets_the_lowest_free_slot_and_gives_it_back(study: Study) -
     with Lease(study) as first, Lease(another(study)) as second:
         assert (first.slot, second.slot) == (0, 1)
         assert len(study.others_alive()) == 2
+        assert f"at work: 2 workers on {os.uname().nodename}" in study_text(study)
     assert study.holders() == {}
+    assert "at work" not in study_text(study)
     with another(study).at_work() as again:
         assert again.slot == 0
 
