@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -92,6 +93,7 @@ def cli(context: click.Context) -> None:
     autoctr show NAME                              what was found
     autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
+    autoctr fit --winner model/card.json ...       the same network trained on new rows
     """
     _help_alone(context)
 
@@ -368,6 +370,37 @@ def confirm(name: str, **arguments: Any) -> None:
             click.echo("stopped; trained networks are stored; continue with the same command", err=True)
             sys.exit(130)
     _print_study(load_study(name, root=arguments["root"], storage=arguments["storage"]))
+
+
+@cli.command()
+@_data_options
+@click.option("--winner", type=FILE, required=True, help="What show --json printed, or an export's card.json.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write.")
+@click.option("--metric", default="wauc", show_default=True, help="Chooses the best pass: wauc, auc or logloss.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the order of the rows.")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def fit(winner: Path, out: Path, **arguments: Any) -> None:
+    """Train a found network anew, on the rows you give, and write it as a folder that runs without autoctr.
+
+    Under torchrun all its processes train the one network, each on a share of every batch.
+    """
+    from autoctr.progress import Printer, printer
+    from autoctr.search.refit import refit
+    from autoctr.training.replicas import is_launched
+
+    speaks = not is_launched() or os.environ["RANK"] == "0"
+    given = {name: value for name, value in arguments.items() if value is not None}
+    with printer() if speaks and not is_launched() else contextlib.nullcontext(Printer(None)) as printing:
+        found = refit(winner, out, **given, on_progress=printing.now if speaks else lambda text: None)
+    if not speaks:
+        return
+    metric, values = arguments["metric"], []
+    for split, scores in (("validation", found.valid), ("test", found.test)):
+        value = getattr(scores, metric)
+        values.append(f"{split} {metric} " + ("undefined" if value is None else f"{value:.5f}"))
+    click.echo(f"{', '.join(values)}; {found.passes:.3g} passes in {found.seconds:.1f} s")
+    click.echo(f"wrote {found.folder}; try it: python {out / 'predict.py'} INPUT.csv OUTPUT.csv")
 
 
 @cli.command()

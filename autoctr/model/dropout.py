@@ -26,7 +26,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int) -> Tensor:
+def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int, first: int = 0) -> Tensor:
     """Zero a share ``rates`` of the numbers of every member and scale the others by 1 / (1 - rate).
 
     Args:
@@ -35,13 +35,14 @@ def dropout(x: Tensor, rates: Tensor, seeds: Tensor, step: int, place: int) -> T
         seeds: int32 [K].
         step: of the member's training.
         place: which dropout of the network this is.
+        first: number of the first row in the whole batch, of which other processes may have the rest.
 
     Returns: [K, B, H].
     """
     rows, width = x.shape[1:]
     device = x.device
     key = _mix(_mix(seeds + _wrapped(step * 0x9E3779B1)) + _wrapped(place * 0x85EBCA77))
-    row = _mix(torch.arange(rows, dtype=torch.int32, device=device) + key[:, None])
+    row = _mix(torch.arange(first, first + rows, dtype=torch.int32, device=device) + key[:, None])
     column = _mix(torch.arange(width, dtype=torch.int32, device=device) * _wrapped(0xC2B2AE3D) + _mix(key + 1)[:, None])
     draws = row[:, :, None] ^ column[:, None, :]
     draws.mul_(_MULTIPLIERS[2])

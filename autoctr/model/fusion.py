@@ -135,8 +135,8 @@ class FusionNetwork(Network):
         logits = torch.cat([linear(weights, f"head.{task}", out) for task, out in heads], 2)
         closed, penalty = inputs.closed or {}, None
         if inputs.step is not None and closed and self.pruners is not None:
-            one_hot = inputs.batch.segments.one_hot
-            penalty = self.pruners.penalty(list(closed.values()), inputs.progress, one_hot, self.counted)
+            counts = inputs.batch.total(inputs.batch.segments.one_hot.sum(0))
+            penalty = self.pruners.penalty(list(closed.values()), inputs.progress, counts, self.counted)
         return Pass(logits, penalty, closed)
 
     def _blocks(self, weights: Views, inputs: Inputs, masks: Mapping[str, Tensor], values: dict[int, Tensor]) -> Tensor:
@@ -163,8 +163,10 @@ class FusionNetwork(Network):
             if self.norm is not None:
                 assert inputs.running is not None
                 part = inputs.running[:, 2 * self.width * deep : 2 * self.width * (deep + 1)]
-                h = self.norm.forward(weights, name, h, part, inputs.step is not None and not inputs.rests)
-            h = self.dropped(h.relu(), inputs.step, position)
+                training, share = inputs.step is not None and not inputs.rests, inputs.batch.share
+                shared = None if share is None else (share.rows, share.total)
+                h = self.norm.forward(weights, name, h, part, training, shared)
+            h = self.dropped(h.relu(), inputs.step, position, inputs.batch.first)
             if self.pruners is not None:
                 h = h * self._factors(weights, name, h, inputs)
             values[position] = h
@@ -181,7 +183,7 @@ class FusionNetwork(Network):
         assert self.pruners is not None
         v = sparsity.pruner_output(weights, name, h, inputs.domain)
         if inputs.closed is not None:
-            share = self.pruners.closed(v, inputs.progress, inputs.batch.segments.one_hot)
+            share = self.pruners.closed(v, inputs.progress, inputs.batch.segments.one_hot, inputs.batch.total)
             if share is not None:
                 before = inputs.closed.get(name)
                 inputs.closed[name] = share if before is None else before + share

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -30,10 +30,23 @@ SHAPE_FIELDS = (
 
 
 @dataclasses.dataclass(frozen=True)
+class Share:
+    """What one of several processes has of a batch: rows ``first``, ``first`` + 1, ... of ``rows`` in all.
+
+    ``total`` sums a tensor over the processes; its gradient is the sum of theirs.
+    """
+
+    first: int
+    rows: int
+    total: Callable[[Tensor], Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """Rows sorted by domain, on one device.
 
     ids int [B, slots], numbers float [B, scaled fields], vectors int [B, vector fields], labels float [B, tasks].
+    ``share`` is None for a whole batch.
     """
 
     ids: Tensor
@@ -41,9 +54,19 @@ class Batch:
     vectors: Tensor
     labels: Tensor
     segments: Segments
+    share: Share | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def first(self) -> int:
+        """Number of the first row in the whole batch."""
+        return 0 if self.share is None else self.share.first
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all who have a share of the batch."""
+        return values if self.share is None else self.share.total(values)
 
 
 @dataclasses.dataclass
@@ -169,9 +192,12 @@ class Network(abc.ABC):
         """Fresh running means (0) and variances (1), [K, S]."""
         return self.normalisation.initial([0] * self.members).to(self.device, self.dtype)
 
-    def dropped(self, h: Tensor, step: int | None, place: int) -> Tensor:
-        """``h`` [K, B, H] with each member's share of neurons dropped in training; ``place`` numbers the layer."""
-        return dropout(h, self.rates, self.seeds, step, place) if step is not None and self.drops else h
+    def dropped(self, h: Tensor, step: int | None, place: int, first: int = 0) -> Tensor:
+        """``h`` [K, B, H] with each member's share of neurons dropped in training; ``place`` numbers the layer.
+
+        ``first`` is the number of the first row in the whole batch.
+        """
+        return dropout(h, self.rates, self.seeds, step, place, first) if step is not None and self.drops else h
 
     def forward(
         self,
@@ -211,7 +237,7 @@ class Network(abc.ABC):
         x, domain = self.embedding.forward(weights, table, positions, batch.ids, batch.numbers, batch.vectors)
         x, domain = x.to(kind), domain.to(kind)
         if step is not None and self.drops_embedding:
-            x = dropout(x, self.embedding_rates, self.seeds, step, 0)
+            x = dropout(x, self.embedding_rates, self.seeds, step, 0, batch.first)
         learned = None if architecture is None else self.architecture.views(architecture)
         closed: dict[str, Tensor] | None = {} if measure or step is not None else None
         values = {} if values is None else values

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,18 +21,32 @@ class BatchNorm:
         layout.add(f"{name}.norm.scale", (width,), constant(1.0))
         layout.add(f"{name}.norm.shift", (width,), zeros)
 
-    def forward(self, weights: Views, name: str, h: Tensor, running: Tensor, training: bool) -> Tensor:
+    def forward(
+        self,
+        weights: Views,
+        name: str,
+        h: Tensor,
+        running: Tensor,
+        training: bool,
+        shared: tuple[int, Callable[[Tensor], Tensor]] | None = None,
+    ) -> Tensor:
         """The normalised neurons.
 
         Args:
             h: [K, B, H].
             running: means then variances, [K, 2 H]; moved towards the batch's by a tenth while training.
+            shared: rows of the whole batch, of which other processes have the rest, and a sum over all of them.
 
         Returns: [K, B, H].
         """
-        width, rows = h.shape[2], h.shape[1]
+        width, rows = h.shape[2], h.shape[1] if shared is None else shared[0]
         if training and rows > 1:
-            variance, mean = (part.to(running.dtype) for part in torch.var_mean(h, dim=1, correction=0))
+            if shared is None:
+                variance, mean = (part.to(running.dtype) for part in torch.var_mean(h, dim=1, correction=0))
+            else:
+                wide = h.to(running.dtype)
+                mean = shared[1](wide.sum(1)) / rows
+                variance = shared[1]((wide - mean[:, None]).square().sum(1)) / rows
             with torch.no_grad():
                 unbiased = variance * (rows / (rows - 1))
                 running.lerp_(torch.cat([mean, unbiased], 1), MOMENTUM)

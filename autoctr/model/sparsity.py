@@ -7,7 +7,7 @@ threshold and gives the pruner no gradient.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -113,23 +113,30 @@ def pruner_output(weights: Views, name: str, h: Tensor, domain_embedding: Tensor
 
 
 def closed_share(
-    form: str, v: Tensor, steepness: Number, one_hot: Tensor, epsilon: Number = EPSILON, beta: Number = BETA
+    form: str,
+    v: Tensor,
+    steepness: Number,
+    one_hot: Tensor,
+    epsilon: Number = EPSILON,
+    beta: Number = BETA,
+    total: Callable[[Tensor], Tensor] = lambda values: values,
 ) -> Tensor:
     """Share of closed neurons per domain, hard forward and with the gradient of a sigmoid around the threshold.
 
     Args:
         v: pruner outputs, [K, B, H].
         one_hot: the rows' domains, [B, D].
+        total: sums over the processes that share the batch.
 
     Returns: [K, D]; 0 for a domain without rows.
     """
     edge = threshold(form, steepness, epsilon, beta)
     closed = _replace(((edge - v) * steepness).sigmoid(), v < edge)
-    rows = one_hot.sum(0).clamp(min=1)
-    return torch.matmul(closed.mean(-1), one_hot) / rows
+    rows = total(one_hot.sum(0)).clamp(min=1)
+    return total(torch.matmul(closed.mean(-1), one_hot)) / rows
 
 
-def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor, counted: Tensor | None = None) -> Tensor:
+def band_penalty(shares: Sequence[Tensor], targets: Tensor, rows: Tensor, counted: Tensor | None = None) -> Tensor:
     """(1/L) Σ_l mean over present domains of (r - target)² where |r - target| > 0.05, else 0.
 
     The paper's λ·|r - target| times the norm of the same gap: quadratic outside the band, exactly 0 inside. One band
@@ -138,12 +145,12 @@ def band_penalty(shares: Sequence[Tensor], targets: Tensor, one_hot: Tensor, cou
     Args:
         shares: per layer, [K, D].
         targets: [K, D].
-        one_hot: [B, D].
+        rows: of the batch in every domain, [D].
         counted: [L, K], 1 where a member has the layer, 0 where only others of its cohort have it; None = all 1.
 
     Returns: [K].
     """
-    present = (one_hot.sum(0) > 0).to(targets.dtype)
+    present = (rows > 0).to(targets.dtype)
     total = torch.zeros_like(targets)
     if counted is None:
         counted = targets.new_ones(len(shares), len(targets))
@@ -196,12 +203,13 @@ class Pruners:
         factor = factors(self.form, v, steepness, self.epsilon, self.beta)
         return factor if self.all_used else factor * self.used + (1 - self.used)
 
-    def closed(self, v: Tensor, progress: float, one_hot: Tensor) -> Tensor | None:
+    def closed(self, v: Tensor, progress: float, one_hot: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor | None:
         """Share of closed neurons, [K, D]; None where the form closes none."""
         if self.form == "scaling":
             return None
-        return closed_share(self.form, v, alpha(progress, self.alpha_end), one_hot, self.epsilon, self.beta)
+        steepness = alpha(progress, self.alpha_end)
+        return closed_share(self.form, v, steepness, one_hot, self.epsilon, self.beta, total)
 
-    def penalty(self, shares: Sequence[Tensor], progress: float, one_hot: Tensor, counted: Tensor) -> Tensor:
+    def penalty(self, shares: Sequence[Tensor], progress: float, rows: Tensor, counted: Tensor) -> Tensor:
         """λ times the band penalty, [K]; 0 for members without pruners."""
-        return strength(progress) * self.used[:, 0, 0] * band_penalty(shares, self.targets, one_hot, counted)
+        return strength(progress) * self.used[:, 0, 0] * band_penalty(shares, self.targets, rows, counted)

@@ -151,15 +151,8 @@ def compare(
     check_scorable(encoded, metric)
     chosen |= {study.name: winner(study, encoded) for study in opened}
     chosen |= {name: as_learned(candidate) for name, candidate in read}
-    problem, domains = obstacle(encoded), len(encoded.statistics.domains)
     for name, candidate in chosen.items():
-        if candidate.snapshots and problem is not None:
-            raise UserError(f"model {name} reads snapshots, but {encoded.name} {problem}; set its snapshots to 0")
-        if candidate.domain_ranks is not None and len(candidate.domain_ranks) != domains:
-            raise UserError(
-                f"{name} has learned ranks for {len(candidate.domain_ranks)} domains, but {encoded.name} has "
-                f"{domains}; compare it on data with the same domains"
-            )
+        check_fits(name, candidate, encoded)
     changes: dict[str, Any] = {"precision": number} if epochs is None else {"precision": number, "epochs": epochs}
     chosen = {name: candidate.replace(**changes) for name, candidate in chosen.items()}
     paired: dict[str, str] = {}
@@ -175,6 +168,22 @@ def compare(
     results = Results(Path(out) if out is not None else Path(root) / "results" / f"compare-{stem}.csv")
     bench = _Bench(encoded, chosen, paired, metric, torch.device(find_device(device)), results, on_line, on_progress)
     return bench.run(range(seeds))
+
+
+def check_fits(name: str, candidate: Candidate, dataset: Dataset) -> None:
+    """Whether the data have what a candidate from elsewhere needs.
+
+    Raises:
+        UserError: if not.
+    """
+    problem, domains = obstacle(dataset), len(dataset.statistics.domains)
+    if candidate.snapshots and problem is not None:
+        raise UserError(f"model {name} reads snapshots, but {dataset.name} {problem}; set its snapshots to 0")
+    if candidate.domain_ranks is not None and len(candidate.domain_ranks) != domains:
+        raise UserError(
+            f"{name} has learned ranks for {len(candidate.domain_ranks)} domains, but {dataset.name} has "
+            f"{domains}; take data with the same domains"
+        )
 
 
 def winner(study: Study, dataset: Dataset) -> Candidate:

@@ -283,7 +283,7 @@ class Laboratory:
                     found[candidate] = checkpoint.load(path, self.dataset, self.device)
                     continue
                 except UserError:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
             missing[candidate] = path
         if missing:
             seed = derive(self.seed, 0, "supernet batches")

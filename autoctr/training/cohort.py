@@ -20,6 +20,7 @@ from autoctr.model.network import Batch, Pass
 from autoctr.model.parameters import transfer
 from autoctr.model.tasks import counted_rows
 from autoctr.model.tickets import movable
+from autoctr.training import replicas
 from autoctr.training.averaging import Average
 from autoctr.training.optimiser import DenseAdam, RowAdam
 from autoctr.training.rows import ResidentRows
@@ -209,11 +210,16 @@ class Cohort:
         if weigh:
             self.steps += 1
             self.rows += len(batch)
+        processes = replicas.count()
+        part, positions = batch, touched.positions
+        if processes > 1:
+            part = replicas.part_of(batch)
+            positions = positions[part.first : part.first + len(part)]
         result = self.network.forward(
             flat,
             values,
-            touched.positions,
-            batch,
+            positions,
+            part,
             architecture=architecture,
             running=self.running if weigh else self.running.clone(),
             masks=self.masks,
@@ -224,18 +230,19 @@ class Cohort:
         learnt = slice(None) if task is None else slice(task, task + 1)
         logits = result.logits[:, :, learnt]
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, batch.labels[:, learnt].expand_as(logits), reduction="none"
+            logits, part.labels[:, learnt].expand_as(logits), reduction="none"
         )
-        counted = counted_rows(self.network.candidates[0].task_space, batch.labels)
+        counted = counted_rows(self.network.candidates[0].task_space, part.labels)
         if counted is None:
-            losses = losses.mean((1, 2))
+            losses = losses.mean(2).sum(1) / len(batch) if processes > 1 else losses.mean((1, 2))
         else:
             counted = counted[:, learnt]
-            losses = ((losses * counted).sum(1) / counted.sum(0).clamp(min=1)).mean(1)
-        if result.penalty is not None:
-            losses = losses + result.penalty
+            losses = ((losses * counted).sum(1) / part.total(counted.sum(0)).clamp(min=1)).mean(1)
+        if result.penalty is not None:  # every process has the same
+            losses = losses + result.penalty / processes
         leaves = [leaf for leaf in (flat, values, architecture) if leaf is not None and leaf.requires_grad]
-        gradients = iter(torch.autograd.grad(losses.sum(), leaves))
+        found = torch.autograd.grad(losses.sum(), leaves)
+        gradients = iter(found if processes == 1 else map(replicas.summed, found))
         with torch.no_grad():
             if weigh:
                 self.dense.step(self.flat, next(gradients), self.steps, self._may_move(batch))
@@ -247,7 +254,7 @@ class Cohort:
             if wire:
                 self.wiring_steps += 1
                 self.wiring.step(self.architecture, next(gradients), self.wiring_steps)
-        return losses.detach()
+        return losses.detach() if processes == 1 else replicas.summed(losses)
 
     def _belonging(self, part: str) -> Tensor:
         """Which dense weights have ``part`` in their names, bool [K, P]."""

@@ -191,7 +191,7 @@ def test_the_band_penalty_equals_the_reference(domains: list[int]) -> None:
         torch.tensor([[0.24, 0.9, 0.0], [0.36, 0.1, 0.3]], dtype=torch.float64),
         torch.tensor([[0.26, 0.5, 0.7], [0.2, 0.251, 1.0]], dtype=torch.float64),
     ]
-    penalty = sparsity.band_penalty(shares, targets, Segments(torch.tensor(domains), D, torch.float64).one_hot)
+    penalty = sparsity.band_penalty(shares, targets, Segments(torch.tensor(domains), D, torch.float64).one_hot.sum(0))
     for k in range(K):
         ratios = np.array([share[k].numpy() for share in shares])
         present = [d in domains for d in range(D)]

@@ -204,3 +204,20 @@ def test_eight_processes_in_postgresql_three_of_them_killed(postgresql: str, qui
         output, _ = process.communicate(timeout=600)
         assert process.returncode == (-signal.SIGKILL if process.pid in killed else 0), output
     whole(load_study("many", root=tmp_path, storage=postgresql), 200)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_that_loses_a_worker_finishes_the_study(quick: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        arguments = words(tmp_path, quick, backend="dask", scheduler=cluster.scheduler_address, trials=12)
+        process = subprocess.Popen(
+            command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=one_thread()
+        )
+        while not Study("s", tmp_path, None).exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        kill_one(load_study("s", root=tmp_path), process)
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    whole(load_study("s", root=tmp_path), 12)
