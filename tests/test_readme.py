@@ -17,8 +17,10 @@ README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encodi
 def commands() -> list[str]:
     """Every ``autoctr ...`` of the README, in code blocks and in running text, once."""
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    lines = [line.partition("#")[0].partition(">")[0] for block in blocks for line in block.splitlines()]
-    found = [line[line.index("autoctr ") :] for line in lines if re.search(r"(^|/)autoctr ", line)]
+    lines = [
+        line.partition("#")[0].partition(">")[0] for block in blocks for line in block.replace("\\\n", " ").splitlines()
+    ]
+    found = [line[line.index("autoctr ") :] for line in lines if re.search(r"(^|/|-m )autoctr ", line)]
     found += [text.replace("\n", " ") for text in re.findall(r"`(autoctr [^`]+)`", README)]
     return sorted({" ".join(command.split()) for command in found})
 
