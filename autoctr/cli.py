@@ -93,6 +93,7 @@ def cli(context: click.Context) -> None:
     autoctr show NAME                              what was found
     autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
+    autoctr predict model/ IN.parquet OUT.parquet  scores for a table of any size
     autoctr fit --winner model/card.json ...       the same network trained on new rows
     """
     _help_alone(context)
@@ -370,6 +371,40 @@ def confirm(name: str, **arguments: Any) -> None:
             click.echo("stopped; trained networks are stored; continue with the same command", err=True)
             sys.exit(130)
     _print_study(load_study(name, root=arguments["root"], storage=arguments["storage"]))
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.argument("table", type=FILE)
+@click.argument("out", type=FILE)
+@click.option("--keep", help="Columns to copy beside the scores, with commas between them.")
+@click.option("--on-error", default="stop", show_default=True, help="stop at a damaged row, or skip it.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: str, device: str) -> None:
+    """Score the rows of TABLE with the export in FOLDER and write OUT (.parquet or .csv), a row for every row.
+
+    Tables may be larger than memory. A damaged row gets no score with --on-error skip, and a torn line of csv is left
+    out.
+    """
+    from autoctr.export.scoring import score_table
+    from autoctr.progress import printer
+    from autoctr.search.inputs import find_device
+
+    kept = [] if keep is None else [name.strip() for name in keep.split(",")]
+    with printer() as printing:
+        done = score_table(
+            folder,
+            table,
+            out,
+            keep=kept,
+            on_error=on_error,
+            device=find_device(device),
+            on_rows=lambda rows: printing.now(f"{rows:,} rows scored"),
+            on_line=printing.line,
+        )
+    left = [f"{done.damaged:,} of them without a score"] if done.damaged else []
+    left += [f"{done.torn:,} torn lines left out"] if done.torn else []
+    click.echo(", ".join([f"wrote {done.rows:,} rows to {out}", *left]))
 
 
 @cli.command()

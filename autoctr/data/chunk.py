@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 
 def encode_chunk(chunk: pl.DataFrame, encoder: Encoder, users: dict[str, int], before: int) -> Rows:
     """Encode a chunk that starts after ``before`` rows; ``users`` numbers the users seen so far and grows."""
+    user = time = None
+    if encoder.user:
+        user = map_texts(chunk[encoder.user], lambda text: users.setdefault(text, len(users) + 1), 0, np.int32)
+    if encoder.timestamp:
+        time = times(chunk[encoder.timestamp])
+    labels = np.stack([read_labels(chunk, label, before) for label in encoder.labels], axis=1)
+    return dataclasses.replace(encode_inputs(chunk, encoder), labels=labels, user=user, time=time)
+
+
+def encode_inputs(chunk: pl.DataFrame, encoder: Encoder) -> Rows:
+    """Encode what a model reads of a chunk; ``labels`` are [N, 0], ``user`` and ``time`` are left out.
+
+    Raises:
+        UserError: if a number cannot be read.
+    """
     count = len(chunk)
     ids: list[npt.NDArray[np.int32]] = []
     scaled: list[npt.NDArray[np.float32]] = []
@@ -31,19 +47,12 @@ def encode_chunk(chunk: pl.DataFrame, encoder: Encoder, users: dict[str, int], b
         found = _ids(field, series)
         (vectors if field.kind is Kind.VECTOR else ids).append(found + np.int32(encoder.offsets.get(field.name, 0)))
     places = {name: place for place, name in enumerate(encoder.domains)}
-    user = time = None
-    if encoder.user:
-        user = map_texts(chunk[encoder.user], lambda text: users.setdefault(text, len(users) + 1), 0, np.int32)
-    if encoder.timestamp:
-        time = times(chunk[encoder.timestamp])
     return Rows(
         ids=np.concatenate([np.empty((count, 0), np.int32), *ids], axis=1),
         numbers=np.concatenate([np.empty((count, 0), np.float32), *scaled], axis=1),
         vectors=np.concatenate([np.empty((count, 0), np.int32), *vectors], axis=1),
         domain=map_texts(chunk[encoder.domain], lambda text: places.get(text, len(places)), len(places), np.int32),
-        labels=np.stack([read_labels(chunk, label, before) for label in encoder.labels], axis=1),
-        user=user,
-        time=time,
+        labels=np.empty((count, 0), np.float32),
     )
 
 

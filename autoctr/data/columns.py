@@ -68,14 +68,10 @@ def numbers(series: pl.Series) -> npt.NDArray[np.float64]:
 
     series = _plain(series)
     if series.dtype == pl.String:
-        text = series.str.strip_chars()
-        result = text.cast(pl.Float64, strict=False)
-        if result.null_count() > text.null_count():
-            text = text.replace(TRUTH_NUMBERS)
-            result = text.cast(pl.Float64, strict=False)
-        failed = text.filter(result.is_null() & text.is_not_null() & ~text.str.to_lowercase().is_in(MISSING_NUMBERS))
-        if len(failed):
-            raise UserError(f"the numeric column {series.name} holds {failed[0]!r}, which is not a number")
+        result, failed = _read(series)
+        if failed.any():
+            wrong = series.filter(failed)[0]
+            raise UserError(f"the numeric column {series.name} holds {wrong!r}, which is not a number")
     elif series.dtype.is_numeric() or series.dtype in (pl.Boolean, pl.Null):
         result = series.cast(pl.Float64)
     else:
@@ -83,6 +79,30 @@ def numbers(series: pl.Series) -> npt.NDArray[np.float64]:
     values: npt.NDArray[np.float64] = result.fill_null(np.nan).to_numpy().astype(np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
+
+
+def unreadable(series: pl.Series) -> npt.NDArray[np.bool_]:
+    """Which values of a numeric column :func:`numbers` cannot read, [N]."""
+    import polars as pl
+
+    series = _plain(series)
+    if series.dtype != pl.String:
+        return np.zeros(len(series), bool)
+    failed: npt.NDArray[np.bool_] = _read(series)[1].to_numpy()
+    return failed
+
+
+def _read(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Texts as numbers, null where they are none, and whether each is neither a number nor a word for a missing one."""
+    import polars as pl
+
+    text = texts.str.strip_chars()
+    result = text.cast(pl.Float64, strict=False)
+    if result.null_count() > text.null_count():
+        text = text.replace(TRUTH_NUMBERS)
+        result = text.cast(pl.Float64, strict=False)
+    missing = text.str.to_lowercase().is_in(MISSING_NUMBERS)
+    return result, (result.is_null() & text.is_not_null() & ~missing).fill_null(False)
 
 
 def times(series: pl.Series) -> npt.NDArray[np.int64]:

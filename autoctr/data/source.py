@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -54,6 +54,8 @@ class FileSource:
 
     path: Path
     headerless: bool = False
+    #: Told of a csv line with another number of values than the header; True leaves it out, else reading stops there.
+    on_torn: Callable[[str], bool] = lambda line: False
 
     @property
     def files(self) -> list[Path]:
@@ -110,7 +112,11 @@ class FileSource:
         yield from csv.open_csv(
             file,
             csv.ReadOptions(block_size=_BLOCK_BYTES, column_names=names, skip_rows=0 if self.headerless else 1),
-            csv.ParseOptions(delimiter=_delimiter(file), newlines_in_values=True),
+            csv.ParseOptions(
+                delimiter=_delimiter(file),
+                newlines_in_values=True,
+                invalid_row_handler=lambda row: "skip" if self.on_torn(row.text) else "error",
+            ),
             csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 include_columns=columns,

@@ -62,7 +62,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Model:
     folder = Path(folder)
     try:
         sums = json.loads((folder / "card.json").read_text(encoding="utf-8"))["files"]
-        for name in ("features.json", "weights.safetensors"):
+        for name in ("model.py", "features.json", "weights.safetensors"):
             if _digest(folder / name) != sums[name]:
                 raise UserError(f"{folder / name} is not the file that was exported (see card.json); export again")
         features = json.loads((folder / "features.json").read_text(encoding="utf-8"))

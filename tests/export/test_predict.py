@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,22 +16,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from fake_data import TASKS, Columns, fake_columns, fake_dataset, fake_encoder
+from fake_data import TASKS, Columns, fake_columns, fake_encoder
 from safetensors.torch import load_file
 
 from autoctr.data.dataset import Dataset
 from autoctr.data.presets import load_dataset
 from autoctr.export.folder import write_folder
 from autoctr.export.verify import Check, searched_probabilities
-from autoctr.model.architecture import CONCAT
 from autoctr.model.build import multiply_adds
 from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
-from export.members import load_predict, member, random_wiring, uniform_wiring
+from export.conftest import CANDIDATE, ROWS
+from export.members import load_predict, member, random_wiring
 
 ROUNDING = 5e-6  # of float32 probabilities, and of six digits in text
-WIRING = uniform_wiring(CONCAT)
-CANDIDATE = Candidate(embedding=4, width=8, blocks=2, wiring=WIRING, rank=2, rank_tilt=1.5, sparsity=0.3)
 TICKETS: dict[str, Any] = {"embedding": 4, "width": 8, "wiring": random_wiring(1, 2, range(4)), "keep_rate": 0.5}
 NETWORKS = {
     "tickets per domain": Candidate(
@@ -42,8 +39,6 @@ NETWORKS = {
     "one ticket": Candidate(**TICKETS, cross="lowrank", ticket_unit="network"),
     **{kind: Candidate(embedding=4, width=8, backbone=kind) for kind in ("mmoe", "ple", "star", "pepnet")},
 }
-ROWS = 300
-
 # as an interpreter of an environment that has torch, numpy, safetensors and pyarrow only
 _ISOLATED = """
 import runpy, sys
@@ -66,40 +61,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return fake_dataset(tmp_path_factory.mktemp("data") / "fake", tasks=TASKS)
-
-
-@pytest.fixture(scope="module")
-def cohort(dataset: Dataset) -> Cohort:
-    return member(dataset, CANDIDATE)
-
-
-@pytest.fixture(scope="module")
-def exported(dataset: Dataset, cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    written, difference = write_folder(cohort, dataset, tmp_path_factory.mktemp("out") / "winner", {})
-    assert difference < 1e-5
-    moved = tmp_path_factory.mktemp("elsewhere") / "a folder"
-    shutil.move(written, moved)
-    return moved
-
-
-@pytest.fixture(scope="module")
 def predict(exported: Path) -> Any:
     return load_predict(exported)
-
-
-@pytest.fixture(scope="module")
-def columns() -> Columns:
-    """Raw values with unseen and missing ones, without labels, with a column that the model does not know."""
-    raw = fake_columns(ROWS, 11, (), unseen=0.15)
-    raw["user"][3] = raw["item"][5] = None
-    return {**raw, "impression": list(range(ROWS))}
-
-
-@pytest.fixture(scope="module")
-def expected(cohort: Cohort, columns: Columns) -> np.ndarray:
-    return searched_probabilities(cohort, fake_encoder(TASKS).encode(columns), torch.float32)
 
 
 def write_csv(path: Path, columns: Mapping[str, list[Any]], delimiter: str = ",") -> Path:
