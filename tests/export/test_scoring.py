@@ -81,7 +81,7 @@ def test_torn_lines_stop_or_are_left_out(exported: Path, columns: Columns, expec
     table = write_csv(tmp_path / "events.csv", columns)
     first, *rest = table.read_text().splitlines()
     table.write_text("\n".join([first, *rest[:10], "u1,3", *rest[10:]]) + "\n")
-    with pytest.raises(UserError, match="events.csv: CSV parse error: .*u1,3"):
+    with pytest.raises(UserError, match=r"events\.csv: CSV parse error: .*u1,3"):
         score_table(exported, table, tmp_path / "s.csv")
     lines: list[str] = []
     done = score_table(exported, table, tmp_path / "s.csv", on_error="skip", on_line=lines.append)
@@ -103,9 +103,9 @@ def test_bad_input(exported: Path, columns: Columns, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "events.csv", columns)
     rest = {name: values for name, values in columns.items() if name != "price"}
     lacking = write_csv(tmp_path / "lacking.csv", rest)
-    with pytest.raises(UserError, match="lacking.csv has no column price; its columns are"):
+    with pytest.raises(UserError, match=r"lacking\.csv has no column price; its columns are"):
         score_table(exported, lacking, tmp_path / "s.csv")
-    with pytest.raises(UserError, match="events.csv has no column nothing"):
+    with pytest.raises(UserError, match=r"events\.csv has no column nothing"):
         score_table(exported, table, tmp_path / "s.csv", keep=["nothing"])
     with pytest.raises(UserError, match="--on-error is 'ignore'; legal are stop, skip"):
         score_table(exported, table, tmp_path / "s.csv", on_error="ignore")
@@ -114,7 +114,7 @@ def test_bad_input(exported: Path, columns: Columns, tmp_path: Path) -> None:
     changed = tmp_path / "changed"
     shutil.copytree(exported, changed)
     (changed / "model.py").write_text((changed / "model.py").read_text() + "# mine\n")
-    with pytest.raises(UserError, match="model.py is not the file that was exported"):
+    with pytest.raises(UserError, match=r"model\.py is not the file that was exported"):
         score_table(changed, table, tmp_path / "s.csv")
     card = json.loads((exported / "card.json").read_text())
     assert card["files"].keys() >= {"model.py", "weights.safetensors", "features.json"}
