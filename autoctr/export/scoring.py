@@ -88,6 +88,9 @@ def score_table(
         raise UserError(f"the column {', '.join(twice)} cannot be kept: a probability has that name")
     with replacing(out) as temporary, _writer(temporary, out.suffix) as write:
         for chunk in source.chunks(wanted):
+            nested = [name for name in keep if chunk[name].dtype.is_nested()]
+            if nested and out.suffix == ".csv":
+                raise UserError(f"the column {nested[0]} holds lists, which do not go into csv; write .parquet instead")
             write(_scores(model, chunk, _damaged(chunk, model.encoder, scored, skips, on_line), keep))
             scored.rows += len(chunk)
             on_rows(scored.rows)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoctr.atomic import replacing
 from autoctr.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 BUSY_TIMEOUT_SECONDS = 60
 LEGAL = "sqlite:///FILE and postgresql://USER:PASSWORD@HOST/DATABASE"
+#: How soon the server gives up a client that has lost its power or its network, and with it the lock that it held.
+KEEPALIVE = {"tcp_keepalives_idle": 15, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 
 
 def open_storage(url: str) -> optuna.storages.RDBStorage:
@@ -31,30 +34,25 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     import optuna
     import sqlalchemy
 
-    check_kind(url)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments = {"timeout": BUSY_TIMEOUT_SECONDS} if is_sqlite(url) else {}
     try:
         with contextlib.nullcontext() if is_sqlite(url) else one_at_a_time(url, "tables"):
             return optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": arguments, "pool_pre_ping": not is_sqlite(url)}
+                _with_driver(url), engine_kwargs={"connect_args": arguments, "pool_pre_ping": not is_sqlite(url)}
             )
     except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
         raise _unreachable(url, error) from error
 
 
-def check_kind(url: str) -> None:
-    """Whether studies can lie in databases of this kind.
+def is_sqlite(url: str) -> bool:
+    """Whether the database is a file of this machine.
 
     Raises:
-        UserError: if not.
+        UserError: if studies cannot lie in databases of this kind.
     """
     if not re.match(r"sqlite:///.|postgresql(\+\w+)?://.", url):
-        raise UserError(f"storage {without_password(url)} is not supported; legal are {LEGAL}")
-
-
-def is_sqlite(url: str) -> bool:
-    """Whether the database is a file of this machine."""
+        raise UserError(f"cannot open the study's database {without_password(url)}; legal are {LEGAL}")
     return url.startswith("sqlite")
 
 
@@ -68,13 +66,22 @@ def without_password(url: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:***@", url)
 
 
-def prepare_sqlite(path: Path) -> None:
-    """Create the database in write-ahead mode, which stays with the file."""
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
+def make_sqlite(path: Path) -> None:
+    """Create a database with Optuna's tables, unless there is one, in write-ahead mode, which stays with the file.
+
+    Nobody ever sees it without its tables, which two who open it at once would both try to make.
+    """
+    if path.exists():
+        return
+    with replacing(path) as temporary:
+        connection = sqlite3.connect(temporary, timeout=BUSY_TIMEOUT_SECONDS)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+        storage = open_storage(f"sqlite:///{temporary}")
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def clock_time(url: str) -> float:
@@ -100,8 +107,10 @@ def one_at_a_time(url: str, name: str) -> Iterator[None]:
         return
     import sqlalchemy
 
-    key = int.from_bytes(hashlib.blake2b(f"autoctr/{name}".encode(), digest_size=8).digest(), "big", signed=True)
+    key = int.from_bytes(hashlib.blake2b(f"autoctr {name}".encode(), digest_size=8).digest(), "big", signed=True)
     with _connection(url) as connection:
+        for setting, value in KEEPALIVE.items():
+            connection.execute(sqlalchemy.text(f"SET {setting} = {value}"))
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
         yield  # the lock goes with the connection
 
@@ -111,7 +120,9 @@ def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
     import sqlalchemy
 
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT")
+        engine = sqlalchemy.create_engine(
+            _with_driver(url), poolclass=sqlalchemy.pool.NullPool, isolation_level="AUTOCOMMIT"
+        )
         connection = engine.connect()
     except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         raise _unreachable(url, error) from error
@@ -119,7 +130,14 @@ def _connection(url: str) -> Iterator[sqlalchemy.Connection]:
         yield connection
 
 
+def _with_driver(url: str) -> str:
+    """The address with psycopg as its driver, unless it names another."""
+    return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
+
+
 def _unreachable(url: str, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0].replace(url, without_password(url))
-    todo = "; install it with: pip install autoctr[postgresql]" if isinstance(error, ImportError) else ""
+    reason = " ".join(str(error).splitlines()[:1])
+    for shown in (url, _with_driver(url)):
+        reason = reason.replace(shown, without_password(shown))
+    todo = "; install what it needs with: pip install 'autoctr[postgresql]'" if isinstance(error, ImportError) else ""
     return UserError(f"cannot open the study's database {without_password(url)} ({reason}){todo}")

@@ -20,7 +20,6 @@ from autoctr.search.clock import Clock
 from autoctr.search.cohort_size import measured_size
 from autoctr.search.events import Watcher
 from autoctr.search.lead import Judge
-from autoctr.search.lease import this_machine
 from autoctr.search.proposal import propose
 from autoctr.search.record import FINALISTS, Record, confirmation_seconds
 from autoctr.search.rungs import is_weak
@@ -135,6 +134,7 @@ class Engine:
             return
         for number in sorted(self.paused):
             self._give_up(self.paused.pop(number))
+        self.study.free_slots()
 
     def _store_time(self) -> None:
         self.study.set_spent(self.clock.spent)
@@ -165,7 +165,10 @@ class Engine:
     def _take_up(self, slot: int) -> None:
         """What was left at a slot: paused trials, and others that go on, or start again, under their own numbers."""
         again = {}
-        left = self.study.take_up(slot)
+        with self.study.alone():
+            if slot != self.study.slot:
+                self.keeper.move_from(self.study.running_folder(slot))
+            left = self.study.take_up(slot)
         fitting = self._fitting(left)
         for number, trial in left.items():
             if number in fitting:
@@ -178,6 +181,7 @@ class Engine:
                 )
                 continue
             path.unlink(missing_ok=True)
+            self.study.keep(trial, paused=False)
             again[number] = trial
         self._trim()
         whole, begun = self.study.groups(list(again))
@@ -189,14 +193,11 @@ class Engine:
 
     def _take_up_of_the_dead(self) -> bool:
         """Whether another worker that died has left trials, which are then this one's; nothing must be under way."""
-        with self.study.alone():
-            dead = sorted(self.study.left().keys() - {self.study.slot})
-            if not dead:
-                return False
-            self.keeper.move_from(self.study.running_folder(dead[0]))
+        dead = sorted(self.study.left().keys() - {self.study.slot})
+        if dead:
+            self.watcher.note("takes up the trials of a worker that is no more")
             self._take_up(dead[0])
-        self.watcher.note("takes up the trials of a worker that is no more")
-        return True
+        return bool(dead)
 
     def _is_left_by_others(self) -> bool:
         """Whether, before this worker goes, some other turns out to have died; all others have shown that they live.
@@ -205,14 +206,11 @@ class Engine:
         """
         seen = {holder.token: holder.until for holder in self.study.others_alive()}
         while True:
+            others = self.study.others_alive()
             if self.study.left().keys() - {self.study.slot}:
                 return True
-            waiting = [
-                holder
-                for holder in self.study.others_alive()
-                if holder.machine != this_machine() and holder.until == seen.get(holder.token)
-            ]
-            if not waiting:
+            silent = [h for h in others if not h.is_here and h.until == seen.get(h.token)]
+            if not silent or self.clock.left <= 0:
                 return False
             time.sleep(1.0)
 
@@ -621,6 +619,7 @@ class Engine:
         except UserError as error:
             self.watcher.note(f"trial {paused.number} starts again: {error}")
             paused.path.unlink(missing_ok=True)
+            self.study.keep(entrant.open, paused=False)
             self.unprepared.append([entrant])
             return None
         entrant.ready, entrant.seconds = Preparation.of(facts["ready"]), facts["seconds"]

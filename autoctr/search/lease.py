@@ -28,6 +28,10 @@ class LeaseLost(UserError):
     """Others have taken up the trials of this worker, for it had shown no sign of life."""
 
 
+class RunOver(UserError):
+    """Whoever has started this worker has stopped."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Holder:
     """A worker that holds a slot.
@@ -47,9 +51,12 @@ class Holder:
 
     def is_alive(self, now: float) -> bool:
         """Whether the worker is there: on this machine its process decides, elsewhere the lease."""
-        if self.machine == this_machine():
-            return began(self.process) == self.began
-        return now <= self.until
+        return began(self.process) == self.began if self.is_here else now <= self.until
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it works, or has worked, on this machine."""
+        return self.machine == this_machine()
 
 
 @functools.cache
@@ -66,7 +73,7 @@ def began(process: int) -> float | None:
     """When a process of this machine began, in its own count; None if there is none that lives."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         if Path("/proc/self/stat").exists():
             return None
         try:  # no /proc here: whether it lives is all that can be told
@@ -82,23 +89,25 @@ class Lease:
 
     Slots are counted from 0, and a worker gets the lowest that nobody alive holds: what was under way at it is the
     worker's to go on with.
+
+    Args:
+        run: of the crew that the worker belongs to, if it does; when that is over, its lease is.
     """
 
-    def __init__(self, study: Study) -> None:
-        self.study, self.slot = study, -1
+    def __init__(self, study: Study, run: str | None = None) -> None:
+        self.study, self.slot, self.run = study, -1, run
         self._token = uuid.uuid4().hex
         self._renewed = 0.0
         self._over = threading.Event()
-        self._lost = False
+        self._lost = self._stopped = False
 
     def __enter__(self) -> Lease:
         with self.study.alone():
-            held, now = self.study.holders(), self.study.now()
-            slot = 0
-            while slot in held and held[slot].is_alive(now):
+            alive, slot = self.study.alive(), 0
+            while slot in alive:
                 slot += 1
             self.slot = slot
-            self._write(now)
+            self._write(self.study.now())
         self._thread = threading.Thread(target=self._renew_often, daemon=True, name="lease")
         self._thread.start()
         return self
@@ -114,8 +123,12 @@ class Lease:
         """Whether what this worker does still counts.
 
         Raises:
-            LeaseLost: if others have taken up what it did.
+            LeaseLost: if others have taken up what it did. RunOver: if its crew's run is over.
         """
+        if self._stopped:
+            raise RunOver(
+                f"the run that this worker belonged to is over; continue with: autoctr resume {self.study.name}"
+            )
         if not self._lost and _now() - self._renewed > TRUSTED * LEASE_SECONDS:  # it stood still, or the database did
             self._renew()
         if self._lost:
@@ -128,6 +141,7 @@ class Lease:
         while not self._lost and not self._over.wait(LEASE_SECONDS / RENEWALS):
             with contextlib.suppress(Exception):  # the database is away; the next check tells if it stays so
                 self._renew()
+                self._stopped = self.run is not None and self.study.is_over(self.run)
 
     def _renew(self) -> None:
         with contextlib.suppress(LeaseLost), self.study.alone():

@@ -191,8 +191,8 @@ def resume(
 
 
 def _run(study: Study, space: Space, dataset: Dataset, members: Crew | None, watcher: Watcher) -> None:
-    if members is None:
-        work(study, space, dataset, watcher)
+    if members is None or members.is_alone:
+        work(study, space, dataset, watcher, None if members is None else members.devices[0])
     else:
         work_together(study, members, watcher)
     conclude(study, dataset, watcher)

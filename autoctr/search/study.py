@@ -19,9 +19,10 @@ from autoctr.model.candidate import Candidate
 from autoctr.search.certificate import Certificate
 from autoctr.search.database import (
     clock_time,
+    is_sqlite,
+    make_sqlite,
     one_at_a_time,
     open_storage,
-    prepare_sqlite,
     sqlite_file,
     without_password,
 )
@@ -151,7 +152,8 @@ class Study:
         try:
             study.folder.mkdir(parents=True, exist_ok=True)
             if storage is None:
-                prepare_sqlite(study.folder / "study.db")
+                with one_at_a_time(study.url, "tables"):
+                    make_sqlite(study.folder / "study.db")
         except (OSError, sqlite3.OperationalError) as error:
             raise UserError(f"cannot write {study.folder} ({error}); choose a folder you may write") from error
         import optuna
@@ -191,7 +193,7 @@ class Study:
 
     def exists(self) -> bool:
         """Whether the study is there, whole."""
-        if self.storage is None and not sqlite_file(self.url).exists():
+        if is_sqlite(self.url) and not sqlite_file(self.url).exists():
             return False
         import optuna
 
@@ -219,7 +221,7 @@ class Study:
         """Wait until no other worker is inside, in this process or elsewhere, and keep them out."""
         with self._turn, contextlib.ExitStack() as stack:
             if not self._inside:
-                stack.enter_context(one_at_a_time(self.url, self.name))
+                stack.enter_context(one_at_a_time(self.url, f"study {self.name}"))
             self._inside += 1
             try:
                 yield
@@ -307,9 +309,13 @@ class Study:
         self.database.set_user_attr("certificate", certificate.to_dict())
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[Lease]:
-        """Work on the study: hold a slot of it, without which no trial can be begun, written or ended."""
-        with Lease(self) as lease:
+    def at_work(self, run: str | None = None) -> Iterator[Lease]:
+        """Work on the study: hold a slot of it, without which no trial can be begun, written or ended.
+
+        Args:
+            run: of the crew that this worker belongs to.
+        """
+        with Lease(self, run) as lease:
             self._lease = lease
             try:
                 yield lease
@@ -340,11 +346,36 @@ class Study:
         """Give a slot to a worker, or free it."""
         self.database.set_user_attr(f"{HOLDER}{slot}", None if holder is None else dataclasses.asdict(holder))
 
+    def alive(self) -> dict[int, Holder]:
+        """The workers that are there, by their slots.
+
+        A study in its own folder is worked on by one machine at a time, so that a holder elsewhere is of the past.
+        """
+        now, held = self.now(), self.holders()
+        return {
+            slot: holder
+            for slot, holder in held.items()
+            if holder.is_alive(now) and (self.storage is not None or holder.is_here)
+        }
+
     def others_alive(self) -> list[Holder]:
         """The other workers that are there."""
-        now = self.now()
         slot = None if self._lease is None else self._lease.slot
-        return [holder for other, holder in self.holders().items() if other != slot and holder.is_alive(now)]
+        return [holder for other, holder in self.alive().items() if other != slot]
+
+    def free_slots(self) -> None:
+        """Take the slots from those who died and have left nothing."""
+        with self.alone():
+            for slot in self.holders().keys() - self.alive().keys() - self.left().keys():
+                self.set_holder(slot, None)
+
+    def end_run(self, run: str) -> None:
+        """Tell the workers of a crew that its run is over."""
+        self.database.set_user_attr("over", run)
+
+    def is_over(self, run: str) -> bool:
+        """Whether a crew's run is over before it has come to its end."""
+        return bool(self.database.user_attrs.get("over") == run)
 
     def set_spent(self, seconds: float) -> None:
         """Store the wall time of the study so far; workers that run at once spend the same."""
@@ -369,8 +400,7 @@ class Study:
 
         Those of this worker's own slot are among them, whoever holds it.
         """
-        now, held = self.now(), self.holders()
-        alive = {slot for slot, holder in held.items() if holder.is_alive(now)} - {self.slot}
+        alive = self.alive().keys() - {self.slot}
         found: dict[int, list[int]] = {}
         for trial in self.database.get_trials(deepcopy=False):
             owner = trial.user_attrs.get("owner", 0)
@@ -391,7 +421,8 @@ class Study:
                     self._tables.set_trial_state_values(trial._trial_id, optuna.trial.TrialState.RUNNING)
                 if slot != own:
                     self._tables.set_trial_user_attr(trial._trial_id, "owner", own)
-                found[number] = OpenTrial(trial._trial_id, number, trial.params)
+                values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}  # the first: until 2026-11-27
+                found[number] = OpenTrial(trial._trial_id, number, values)
             if found and slot != own:
                 self.set_holder(slot, None)
         return found
@@ -409,7 +440,8 @@ class Study:
         trials = self.database.get_trials(deepcopy=False)
         found = {number: trials[number].user_attrs.get("group") for number in numbers}
         groups = {group[0]: group for group in found.values() if group}
-        return [groups[first] for first in sorted(groups)], [number for number in numbers if not found[number]]
+        whole = {number for group in groups.values() for number in group}
+        return [groups[first] for first in sorted(groups)], [number for number in numbers if number not in whole]
 
     def put_back(self, trial: OpenTrial) -> None:
         """Queue a running trial that found no time for its first score; the next run takes it up."""
@@ -521,6 +553,8 @@ def names(root: Path, storage: str | None = None) -> list[str]:
     """Names of the studies in a folder, or in a database of the user's own."""
     if storage is None:
         return sorted(path.parent.name for path in root.glob("*/study.db"))
+    if is_sqlite(storage) and not sqlite_file(storage).exists():
+        return []
     import optuna
 
     return sorted(optuna.get_all_study_names(open_storage(storage)))

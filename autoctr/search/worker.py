@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from autoctr.data.dataset import Dataset
 
 
-def work(study: Study, space: Space, dataset: Dataset, watcher: Watcher, device: str | None = None) -> None:
+def work(
+    study: Study,
+    space: Space,
+    dataset: Dataset,
+    watcher: Watcher,
+    device: str | None = None,
+    run: str | None = None,
+) -> None:
     """Work on a study until its totals are spent.
 
     Args:
-        device: None = the study's.
+        device: None = the study's. run: of the crew that this worker belongs to.
 
     Raises:
         LeaseLost: if this process stood still for so long that others have taken up its trials.
@@ -37,9 +44,11 @@ def work(study: Study, space: Space, dataset: Dataset, watcher: Watcher, device:
     _tell_new_optuna(study, watcher)
     clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
     chosen = torch.device(find_device(device or settings.device))
-    with study.at_work() as lease:
+    with study.at_work(run) as lease:
         folder, every = study.running_folder(lease.slot), settings.checkpoint_every
         keeper = Keeper(folder, every=every, device=chosen, on_message=watcher.note)
+        if lease.slot == 0:
+            keeper.move_from(folder.parent)  # where they lay until 2026-11-27
         laboratory = Laboratory(
             dataset, metric=settings.metric, seed=settings.seed, device=chosen, folder=study.folder, keeper=keeper
         )

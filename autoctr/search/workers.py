@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from autoctr.allocator import keep_freed_memory
 from autoctr.errors import UserError
 from autoctr.search.events import Watcher
 from autoctr.search.inputs import find_device, load_inputs
-from autoctr.search.lease import LeaseLost
+from autoctr.search.lease import LeaseLost, RunOver
 from autoctr.search.study import Study, fingerprint
 from autoctr.search.worker import work
 
@@ -34,13 +33,18 @@ class Crew:
 
     Attributes:
         devices: of each worker; None = the study's. Empty = one for every worker of the cluster.
-        backend: of joblib: ``loky``, processes of this machine, or ``dask``.
+        backend: ``loky``, processes of this machine, which joblib starts, or ``dask``.
         scheduler: address of the cluster's.
     """
 
     devices: tuple[str | None, ...]
     backend: str = "loky"
     scheduler: str | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one process of this machine is all it has."""
+        return self.backend == "loky" and len(self.devices) == 1
 
     def __str__(self) -> str:
         if self.backend == "dask":
@@ -87,29 +91,30 @@ def work_together(study: Study, members: Crew, watcher: Watcher) -> None:
     Raises:
         UserError: if joblib or Dask is not installed, or the workers die again and again.
     """
-    joblib = _joblib(members.backend)
     watcher.opened(study.name, study.settings.metric, members.__str__)
+    run = uuid.uuid4().hex
+    (_on_dask if members.backend == "dask" else _on_this_machine)(study, members, watcher, run)
+
+
+def _on_this_machine(study: Study, members: Crew, watcher: Watcher, run: str) -> None:
+    try:
+        import joblib
+        from joblib.externals.loky import get_reusable_executor
+    except ImportError as error:
+        raise UserError("several workers need joblib; install it with: pip install 'autoctr[workers]'") from error
+    threads = max(1, (os.cpu_count() or 1) // len(members.devices))
+    calls = [
+        joblib.delayed(work_in_process)(
+            *_whereabouts(study), device, run, watcher.of_worker(number), threads=threads, parent=os.getpid()
+        )
+        for number, device in enumerate(members.devices)
+    ]
     deaths = 0
-    with _backend(joblib, members) as count:
-        devices = members.devices or (None,) * count
-        local = members.backend == "loky"
-        threads = max(1, (os.cpu_count() or 1) // len(devices)) if local else None
-        calls = [
-            joblib.delayed(work_in_process)(
-                study.name,
-                study.folder.parent.resolve(),
-                study.storage,
-                device,
-                threads,
-                os.getpid() if local else None,
-                watcher.of_worker(number),
-            )
-            for number, device in enumerate(devices)
-        ]
+    try:
         while True:
             ended = study.ended
             try:
-                joblib.Parallel(n_jobs=len(calls))(calls)
+                joblib.Parallel(n_jobs=len(calls), backend="loky")(calls)
                 return
             except BrokenProcessPool as error:
                 deaths = deaths + 1 if study.ended == ended else 1
@@ -119,6 +124,45 @@ def work_together(study: Study, members: Crew, watcher: Watcher) -> None:
                         f"--workers need less; continue with: autoctr resume {study.name}"
                     ) from error
                 watcher.note("a worker died; all go on from what they last wrote")
+    finally:
+        get_reusable_executor().shutdown(kill_workers=True)  # they would keep their memory for minutes
+
+
+def _on_dask(study: Study, members: Crew, watcher: Watcher, run: str) -> None:
+    """As tasks of the cluster, which starts those of a lost worker again on another."""
+    try:
+        import distributed
+    except ImportError as error:
+        raise UserError("a cluster needs Dask; install it with: pip install 'autoctr[cluster]'") from error
+    try:
+        client = distributed.Client(members.scheduler, timeout=10)
+    except (OSError, TimeoutError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"no Dask scheduler answers at {members.scheduler} ({reason})") from error
+    with client:
+        present = len(client.ncores())
+        if not present:
+            raise UserError(f"the cluster at {members.scheduler} has no workers; start some with: dask worker ADDRESS")
+        devices = members.devices or (None,) * present
+        tasks = [
+            client.submit(
+                work_in_process, *_whereabouts(study), device, run, watcher.of_worker(number), key=f"{run}-{number}"
+            )
+            for number, device in enumerate(devices)
+        ]
+        try:
+            client.gather(tasks)
+        except distributed.KilledWorker as error:
+            raise UserError(
+                f"the cluster has lost the worker of one task too often; continue with: autoctr resume {study.name}"
+            ) from error
+        except BaseException:
+            study.end_run(run)  # tasks that are under way cannot be cancelled
+            raise
+
+
+def _whereabouts(study: Study) -> tuple[str, Path, str | None]:
+    return study.name, study.folder.parent.resolve(), study.storage
 
 
 def work_in_process(
@@ -126,13 +170,16 @@ def work_in_process(
     root: Path,
     storage: str | None,
     device: str | None,
-    threads: int | None,
-    parent: int | None,
+    run: str,
     watcher: Watcher,
+    *,
+    threads: int | None = None,
+    parent: int | None = None,
 ) -> None:
     """What a process of a crew does.
 
     Args:
+        run: of the crew; when it is over, so is this.
         threads: for arithmetic. parent: the process without which this one is to end. None = as it comes.
     """
     import torch
@@ -147,48 +194,17 @@ def work_in_process(
     study = Study.load(name, root=root, storage=storage)
     space, dataset = load_inputs(study.settings, watcher)
     study.check(fingerprint(study.settings, space, dataset.key))
-    while True:
+    while not study.is_over(run):
         try:
-            work(study, space, dataset, watcher, device)
+            work(study, space, dataset, watcher, device, run)
             return
         except LeaseLost:
             watcher.note("stood still for so long that others took up its trials; joins again")
+        except RunOver:
+            return
 
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)  # as if killed, from which everything recovers
-
-
-def _joblib(backend: str) -> Any:
-    try:
-        import joblib
-    except ImportError as error:
-        raise UserError("several workers need joblib; install it with: pip install autoctr[workers]") from error
-    if backend == "dask":
-        try:
-            import distributed  # noqa: F401
-        except ImportError as error:
-            raise UserError("a cluster needs Dask; install it with: pip install autoctr[cluster]") from error
-    return joblib
-
-
-@contextlib.contextmanager
-def _backend(joblib: Any, members: Crew) -> Iterator[int]:
-    """Use the crew's backend; yields how many workers a cluster has."""
-    if members.backend == "loky":
-        with joblib.parallel_config(backend="loky"):
-            yield len(members.devices)
-        return
-    import distributed
-
-    try:
-        client = distributed.Client(members.scheduler, timeout=10)
-    except (OSError, TimeoutError) as error:
-        raise UserError(f"no Dask scheduler answers at {members.scheduler} ({error})".replace("\n", " ")) from error
-    with client, joblib.parallel_config(backend="dask"):
-        count = len(client.scheduler_info()["workers"])
-        if not count:
-            raise UserError(f"the cluster at {members.scheduler} has no workers; start some with: dask worker ADDRESS")
-        yield count

@@ -297,7 +297,7 @@ class Cohort:
         with torch.inference_mode():
             for numbers, batch in rows.chunks(SCORING_ROWS):
                 out[:, numbers] = self.evaluated(batch, weights).logits
-        return out
+        return out if replicas.count() == 1 else replicas.of_first(out)
 
     def closed(self, rows: ResidentRows, weights: Weights | None = None) -> dict[str, Tensor]:
         """Share of closed neurons of every pruned layer over ``rows``, [K, D]; NaN for a domain without rows."""

@@ -43,6 +43,12 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
+def of_first(values: Tensor) -> Tensor:
+    """What the first process has, lest rounding lets the processes decide differently."""
+    distributed.broadcast(values, 0)
+    return values
+
+
 def count() -> int:
     """How many processes train together; 1 without torchrun."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -84,7 +84,7 @@ def new(dataset: Dataset, tmp_path: Path) -> Callable[[], Laboratory]:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """Address, with its password, of a database server that lives as long as the tests."""
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg")
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     if not binaries:
         pytest.skip("PostgreSQL is not installed; apt-get install postgresql")

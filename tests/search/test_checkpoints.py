@@ -93,7 +93,7 @@ def test_a_study_that_dies_at_any_step_goes_on_from_there(
     again = resume("s", root=tmp_path)
     assert remembered(again) == remembered(study)
     assert 0 <= steps.done - total <= GAP
-    assert not list((tmp_path / "s" / "running").glob("*"))
+    assert not list((tmp_path / "s" / "running").rglob("*.*"))
 
 
 def test_dying_again_and_again(whole: tuple[Study, int], space_file: Path, tmp_path: Path, steps: Steps) -> None:
@@ -121,7 +121,7 @@ def test_a_damaged_state_costs_one_interval_more(
     steps.last = 40
     with pytest.raises(Killed):
         begun(tmp_path, space_file, study.settings.cohort)
-    newest = max((tmp_path / "s" / "running").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max((tmp_path / "s" / "running" / "0").glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-9])
     steps.last = -1
     assert remembered(resume("s", root=tmp_path)) == remembered(study)

@@ -21,7 +21,7 @@ from autoctr.training import replicas
 from autoctr.training.cohort import Cohort
 from autoctr.training.rows import ResidentRows
 
-STEPS, BATCH = 12, 211
+STEPS, BATCH = 12, 101
 PLAIN = Candidate(
     blocks=2, width=8, embedding=4, batch=BATCH, wiring=FIXED["parallel"](2), dropout=0.2, embedding_dropout=0.1,
     weight_decay=1e-3, embedding_l2=1e-4, averaging=0.9,
