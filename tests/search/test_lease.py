@@ -22,13 +22,13 @@ from autoctr.search.study import Study
 
 @pytest.fixture
 def study(tmp_path: Path, space_file: Path) -> Study:
-    """A study of one trial."""
-    return search_small(tmp_path, space_file, trials=1)
+    """A study of one trial, in a database that workers of other machines could reach."""
+    return search_small(tmp_path, space_file, trials=1, storage=f"sqlite:///{tmp_path / 'shared.db'}")
 
 
 def another(study: Study) -> Study:
     """The study as another worker opens it."""
-    return load_study(study.name, root=study.folder.parent)
+    return load_study(study.name, root=study.folder.parent, storage=study.storage)
 
 
 def as_if(study: Study, slot: int, **changed: object) -> Holder:
@@ -78,6 +78,16 @@ def test_elsewhere_the_lease_decides(left: float, slot: int, study: Study) -> No
         as_if(study, 0, machine="another", until=study.now() + left)
         with Lease(another(study)) as second:
             assert second.slot == slot
+
+
+def test_in_a_folder_of_its_own_a_study_is_on_one_machine(tmp_path: Path, space_file: Path) -> None:
+    """So that whoever held it elsewhere, or before the machine was started again, is of the past."""
+    study = search_small(tmp_path, space_file, trials=1)
+    with Lease(study):
+        as_if(study, 0, machine="before", until=study.now() + 30)
+        assert study.others_alive() == []
+        with Lease(another(study)) as heir:
+            assert heir.slot == 0
 
 
 def test_a_lease_is_renewed_while_its_worker_lives(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:

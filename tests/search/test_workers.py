@@ -119,13 +119,13 @@ def test_trials_of_a_worker_that_died_elsewhere_are_taken_up_once_under_their_nu
     runs_out: float, space_file: Path, tmp_path: Path
 ) -> None:
     """Its lease runs out while another worker trains the rest, or had run out before."""
-    dying = SHORT_SUPERNETS + _DYING + MOMENTS["between rungs"]
-    assert autoctr(*words(tmp_path, space_file), before=dying).returncode == -signal.SIGKILL
-    left = load_study("s", root=tmp_path)
+    dying, storage = SHORT_SUPERNETS + _DYING + MOMENTS["between rungs"], f"sqlite:///{tmp_path / 'shared.db'}"
+    assert autoctr(*words(tmp_path, space_file, storage=storage), before=dying).returncode == -signal.SIGKILL
+    left = load_study("s", root=tmp_path, storage=storage)
     assert [record.state for record in left.records()][3:] == ["RUNNING"]
     holder = dataclasses.replace(left.holders()[0], machine="elsewhere", until=left.now() + runs_out)
     left.set_holder(0, holder)
-    study = resume("s", root=tmp_path)
+    study = resume("s", root=tmp_path, storage=storage)
     whole(study)
     record = study.records()[3]
     assert record.owner == (1 if runs_out > 0 else 0)
