@@ -28,7 +28,9 @@ def load_source(source: dict[str, Any]) -> Dataset:
     """The encoded data set of a study's settings."""
     from autoctr.data.presets import load_dataset
 
-    paths = {key: Path(value) if key in ("data", "table", "schema") else value for key, value in source.items()}
+    paths: dict[str, Any] = {
+        key: Path(value) if key in ("data", "table", "schema") else value for key, value in source.items()
+    }
     return load_dataset(**paths)
 
 

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from autoctr.allocator import keep_freed_memory
@@ -134,8 +135,9 @@ def _on_dask(study: Study, members: Crew, watcher: Watcher, run: str) -> None:
         import distributed
     except ImportError as error:
         raise UserError("a cluster needs Dask; install it with: pip install 'autoctr[cluster]'") from error
+    connect: Any = distributed.Client
     try:
-        client = distributed.Client(members.scheduler, timeout=10)
+        client = connect(members.scheduler, timeout=10)
     except (OSError, TimeoutError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"no Dask scheduler answers at {members.scheduler} ({reason})") from error
