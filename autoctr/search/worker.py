@@ -81,8 +81,10 @@ def _confirmed(study: Study, dataset: Dataset, watcher: Watcher) -> bool:
     from autoctr.training.fit import OutOfTime
 
     settings, certificate = study.settings, study.certificate
-    ended = [record for record in study.records() if record.state == "COMPLETE"]
-    if not settings.confirm or len(ended) < 2:
+    if not settings.confirm:
+        return False
+    if sum(record.state == "COMPLETE" for record in study.records()) < 2:
+        watcher.note("the winner is not confirmed: no second trial has come to its end")
         return False
     if certificate is not None and certificate.trials == study.ended:
         return True

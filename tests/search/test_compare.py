@@ -430,9 +430,7 @@ def test_winners_from_files(finished: Study, dataset: Dataset, tmp_path: Path, n
         read_winner(tmp_path / "absent.json")
     ranked = {**best.candidate.to_dict(), "rank": 2, "domain_ranks": [1, 2]}
     card.write_text(json.dumps({"autoctr_export": 1, "candidate": ranked}))
-    with pytest.raises(
-        UserError, match="model has learned ranks for 2 domains, but taobao-sim has 10; compare it on data"
-    ):
+    with pytest.raises(UserError, match="model has learned ranks for 2 domains, but taobao-sim has 10; take data"):
         run(out.path, [], winners=[card])
 
 

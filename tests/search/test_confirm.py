@@ -311,7 +311,7 @@ def test_the_confirmation_is_within_the_time_limit(tmp_path: Path, monkeypatch: 
     assert time.monotonic() - began < 12
     assert study.certificate is not None
     assert len(study.records()) > 4
-    short = search_small(tmp_path, space, trials=None, time_limit=2.0, confirm=500, study="short")
+    short = search_small(tmp_path, space, trials=None, time_limit=6.0, confirm=5000, study="short")
     assert short.certificate is None
     assert "no time is left to confirm the winner; go on with: autoctr confirm short" in lines
     assert short.database.user_attrs["proof"]["best"]
