@@ -194,7 +194,7 @@ def work_in_process(
     if threads is not None:
         torch.set_num_threads(threads)
     study = Study.load(name, root=root, storage=storage)
-    space, dataset = load_inputs(study.settings, watcher)
+    space, dataset = load_inputs(study.settings, Watcher())  # which has been told already
     study.check(fingerprint(study.settings, space, dataset.key))
     while not study.is_over(run):
         try:

@@ -195,6 +195,7 @@ def test_a_database_that_does_not_answer_is_told_without_the_password(tmp_path: 
 @pytest.mark.slow
 def test_eight_processes_in_postgresql_three_of_them_killed(postgresql: str, quick: Path, tmp_path: Path) -> None:
     """200 short trials: each is told once, none is left running, no candidate is repeated."""
+    quick.write_text(quick.read_text(encoding="utf-8").replace("epochs: 20", "epochs: 3"), encoding="utf-8")
     arguments = words(tmp_path, quick, storage=postgresql, study="many", trials=200)
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     processes = [subprocess.Popen(command(*arguments), **output, env=one_thread()) for _ in range(8)]
