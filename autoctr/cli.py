@@ -94,7 +94,7 @@ def cli(context: click.Context) -> None:
     autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
     autoctr predict model/ IN.parquet OUT.parquet  scores for a table of any size
-    autoctr fit --winner model/card.json ...       the same network trained on new rows
+    autoctr refit --winner model/card.json ...     the same network trained on new rows
     """
     _help_alone(context)
 
@@ -386,13 +386,13 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
     Tables may be larger than memory. A damaged row gets no score with --on-error skip, and a torn line of csv is left
     out.
     """
-    from autoctr.export.scoring import score_table
+    from autoctr.export.predict_table import predict_table
     from autoctr.progress import printer
     from autoctr.search.inputs import find_device
 
     kept = [] if keep is None else [name.strip() for name in keep.split(",")]
     with printer() as printing:
-        done = score_table(
+        done = predict_table(
             folder,
             table,
             out,
@@ -415,19 +415,19 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the order of the rows.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def fit(winner: Path, out: Path, **arguments: Any) -> None:
+def refit(winner: Path, out: Path, **arguments: Any) -> None:
     """Train a found network anew, on the rows you give, and write it as a folder that runs without autoctr.
 
     Under torchrun all its processes train the one network, each on a share of every batch.
     """
     from autoctr.progress import Printer, printer
-    from autoctr.search.refit import refit
+    from autoctr.search.refit import refit as run
     from autoctr.training.replicas import is_launched
 
     speaks = not is_launched() or os.environ["RANK"] == "0"
     given = {name: value for name, value in arguments.items() if value is not None}
     with printer() if speaks and not is_launched() else contextlib.nullcontext(Printer(None)) as printing:
-        found = refit(winner, out, **given, on_progress=printing.now if speaks else lambda text: None)
+        found = run(winner, out, **given, on_progress=printing.now if speaks else lambda text: None)
     if not speaks:
         return
     metric, values = arguments["metric"], []

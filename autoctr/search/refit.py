@@ -123,7 +123,7 @@ def _refit(
         )  # fmt: skip
         if not replicas.is_first():
             return found
-        card = {"fit": name, "seed": seed, "metric": metric, "valid": dataclasses.asdict(valid)}
+        card = {"refit": name, "seed": seed, "metric": metric, "valid": dataclasses.asdict(valid)}
         card["test"] = {dataset.statistics.tasks[0]: dataclasses.asdict(test)}
         write_folder(outcome.cohort, laboratory.reader(outcome.candidate).dataset, out, card)
     return dataclasses.replace(found, folder=out)

@@ -1,4 +1,4 @@
-"""``autoctr fit``: a found network trained anew and exported, by one process or by several."""
+"""``autoctr refit``: a found network trained anew and exported, by one process or by several."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def winner(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(winner: Path, out: Path, **options: object) -> list[object]:
     given = {"dataset": "taobao-sim", "rows": ROWS, "device": "cpu", "winner": winner, "out": out, **options}
-    return ["fit", *(word for key, value in given.items() for word in (f"--{key}", value))]
+    return ["refit", *(word for key, value in given.items() for word in (f"--{key}", value))]
 
 
 def test_a_winner_is_trained_anew_and_runs_alone(winner: Path, tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_winner_is_trained_anew_and_runs_alone(winner: Path, tmp_path: Path) -
         second == f"wrote {tmp_path / 'model'}; try it: python {tmp_path / 'model' / 'predict.py'} INPUT.csv OUTPUT.csv"
     )
     card = json.loads((tmp_path / "model" / "card.json").read_text())
-    assert card["fit"] == "adapted"
+    assert card["refit"] == "adapted"
     assert card["candidate"]["rank"] == 2
     again = autoctr(*words(tmp_path / "model" / "card.json", tmp_path / "again"))
     assert again.stdout.splitlines()[-2].partition(";")[0] == first.partition(";")[0]
@@ -59,7 +59,7 @@ def test_a_winner_is_trained_anew_and_runs_alone(winner: Path, tmp_path: Path) -
 def test_on_ones_own_new_rows(winner: Path, tmp_path: Path) -> None:
     table, schema = write_events(tmp_path)
     done = autoctr(
-        "fit", "--winner", winner, "--table", table, "--schema", schema, "--out", tmp_path / "m", "--device", "cpu"
+        "refit", "--winner", winner, "--table", table, "--schema", schema, "--out", tmp_path / "m", "--device", "cpu"
     )
     assert done.returncode == 0, done.stderr
     predicted = subprocess.run(

@@ -29,7 +29,7 @@ SUFFIXES = (".parquet", ".csv")
 
 
 @dataclasses.dataclass
-class Scored:
+class Predicted:
     """What was done: ``rows`` written, ``damaged`` of them without a score, ``torn`` lines of csv left out."""
 
     rows: int = 0
@@ -37,7 +37,7 @@ class Scored:
     torn: int = 0
 
 
-def score_table(
+def predict_table(
     folder: Path | str,
     table: Path | str,
     out: Path | str,
@@ -47,7 +47,7 @@ def score_table(
     device: str = "cpu",
     on_rows: Callable[[int], None] = lambda rows: None,
     on_line: Callable[[str], None] = lambda text: None,
-) -> Scored:
+) -> Predicted:
     """Write the probabilities of every row of a table, ``p_TASK`` for each task, in the order of the rows.
 
     Memory holds one chunk of rows, however long the table is, and ``out`` appears only when it is whole.
@@ -71,7 +71,7 @@ def score_table(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"cannot write {out}; its name must end in {' or '.join(SUFFIXES)}")
-    model, scored = load(folder, device), Scored()
+    model, scored = load(folder, device), Predicted()
     skips = on_error == "skip"
 
     def torn(line: str) -> bool:
@@ -101,7 +101,7 @@ def score_table(
 
 
 def _damaged(
-    chunk: pl.DataFrame, encoder: Encoder, scored: Scored, skips: bool, on_line: Callable[[str], None]
+    chunk: pl.DataFrame, encoder: Encoder, scored: Predicted, skips: bool, on_line: Callable[[str], None]
 ) -> npt.NDArray[np.bool_]:
     """Which rows hold a number that cannot be read, [N]; the first few are told.
 
