@@ -50,6 +50,19 @@ def entire_space(logits: Tensor) -> Tensor:
     return torch.cat([logits[:, :1], product - torch.log(-torch.expm1(product))], dim=1)
 '''
 
+_DOMAINS = '''
+def known_or_last(domain: Tensor) -> Tensor:
+    """Every domain as it is, len(DOMAINS) for an unknown one."""
+    return torch.where((domain >= 0) & (domain < len(DOMAINS)), domain, len(DOMAINS))
+
+
+def present(domain: Tensor) -> list[int]:
+    """The domains that occur; all there are while a graph is traced, which cannot depend on what a tensor holds."""
+    if torch.compiler.is_compiling():
+        return list(range(len(DOMAINS) + 1))
+    return domain.unique().tolist()
+'''
+
 # What the probabilities of tasks after the first mean.
 _MEANINGS = {
     "all": [],
@@ -89,8 +102,9 @@ def module_source(plan: Plan, body: Body) -> str:
         _POOLING: plan.lists,
         _ATTENTION_POOL: plan.attends,
         _ENTIRE_SPACE: plan.task_space == "esmm",
+        _DOMAINS: plan.reads_domain,
     }
-    pieces = [*body.definitions, *(text for text, used in shared.items() if used), _model(plan, body)]
+    pieces = [*(text for text, used in shared.items() if used), *body.definitions, _model(plan, body)]
     functional = any("functional." in piece for piece in pieces)
     pieces = [_header(plan, body, functional), *pieces]
     return "\n\n\n".join(piece.strip() for piece in pieces) + "\n"
@@ -145,6 +159,7 @@ def _header(plan: Plan, body: Body, functional: bool) -> str:
         f"VOCABULARY = {plan.statistics.vocabulary}",
         f"EMBEDDING = {plan.candidate.embedding}",
         f"WIDTH = {plan.width}",
+        *(constant("DOMAINS", plan.statistics.domains) if plan.reads_domain else []),
         *body.constants,
     ]
     return "\n".join(lines) + "\n"
@@ -161,6 +176,7 @@ def _model(plan: Plan, body: Body) -> str:
     buffers = [*plan.vector_names.values(), *plan.snapshots.values()]
     annotations = [f"{attribute}: Tensor" for attribute in buffers]
     logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits
+    numbering = ["domain = known_or_last(domain)"] if plan.reads_domain else []
     methods = "".join(f"\n{indent(method.strip(), ' ' * 4)}\n" for method in body.methods)
     return f'''
 class Model(nn.Module):
@@ -181,7 +197,7 @@ class Model(nn.Module):
 
         Returns: [rows, {len(plan.statistics.tasks)}], one column per entry of TASKS.
         """
-{block([*body.compute, f"return {logits}"], 2)}
+{block([*numbering, *body.compute, f"return {logits}"], 2)}
 '''
 
 

@@ -128,7 +128,7 @@ class Adapters(nn.Module):
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
         out = torch.zeros_like(x)
-        for d in domain.unique().tolist():
+        for d in present(domain):
             if d in RANKS:
                 rows = (domain == d).nonzero().squeeze(1)
                 out[rows] = self.up[str(d)](self.down[str(d)](x[rows]))
@@ -151,11 +151,9 @@ class TicketLinear(nn.Module):
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        known = (domain >= 0) & (domain < len(DOMAINS))
-        ticket = torch.where(known, domain, len(DOMAINS))
         out = torch.zeros_like(x)
-        for d in ticket.unique().tolist():
-            rows = (ticket == d).nonzero().squeeze(1)
+        for d in present(domain):
+            rows = (domain == d).nonzero().squeeze(1)
             out[rows] = functional.linear(x[rows], self.weight * self.masks[d]{argument})
         return out
 '''

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textwrap import wrap
 
-from autoctr.export.frame import LINE, Body, block, constant, domain_embedding, embedded, module_source, projected
+from autoctr.export.frame import LINE, Body, block, domain_embedding, embedded, module_source, projected
 from autoctr.export.fusion_parts import definitions, heads
 from autoctr.export.fusion_plan import Component, FusionPlan, Part
 from autoctr.export.names import literal
@@ -48,8 +48,6 @@ def _constants(plan: FusionPlan) -> list[str]:
         lines.append(f"TOKEN = {plan.token}  # neurons of a token, of which a cross component sees WIDTH // TOKEN")
         if plan.candidate.cross == "attention":
             lines.append(f"HEADS = {heads(plan.token)}")
-    if plan.tickets == "domain":
-        lines += constant("DOMAINS", names)
     if plan.ranks:
         lines += ["# Rank of each domain's adapter; a domain that is not listed has none.", "RANKS = {"]
         lines += [f"    {d}: {rank},  # {literal(names[d])}" for d, rank in plan.ranks.items()] + ["}"]

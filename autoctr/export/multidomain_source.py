@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoctr.export.frame import Body, constant, domain_embedding, embedded, module_source, projected
+from autoctr.export.frame import Body, domain_embedding, embedded, module_source, projected
 from autoctr.export.plan import Plan
 from autoctr.model.ple import expert_counts
 
@@ -18,9 +18,9 @@ class DomainLinear(nn.Module):
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, outputs]."""
         out = x.new_zeros(len(x), self.bias.shape[1])
-        for d in domain.unique().tolist():
+        for d in present(domain):
             rows = (domain == d).nonzero().squeeze(1)
-            if 0 <= d < len(DOMAINS):
+            if d < len(DOMAINS):
                 weight, bias = self.weight[d], self.bias[d]
             else:
                 weight, bias = self.weight.mean(0), self.bias.mean(0)
@@ -85,10 +85,10 @@ class Star(nn.Module):
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, outputs]."""
         out = x.new_zeros(len(x), len(self.bias))
-        for d in domain.unique().tolist():
+        for d in present(domain):
             rows = (domain == d).nonzero().squeeze(1)
             weight, bias = self.weight, self.bias
-            if 0 <= d < len(DOMAINS):
+            if d < len(DOMAINS):
                 weight, bias = weight * self.domain_weight[d], bias + self.domain_bias[d]
             out[rows] = functional.linear(x[rows], weight, bias)
         return out
@@ -124,7 +124,6 @@ def _mmoe(plan: Plan) -> Body:
             "of the row's domain, then the domain's tower.",
         ],
         constants=[
-            *constant("DOMAINS", plan.statistics.domains),
             f"EXPERTS = {plan.candidate.experts}",
             f"LAYERS = {plan.candidate.blocks}  # of an expert",
         ],
@@ -163,7 +162,6 @@ def _ple(plan: Plan) -> Body:
             "domain mixes the domain's own and the shared experts, then follows the domain's tower.",
         ],
         constants=[
-            *constant("DOMAINS", plan.statistics.domains),
             f"OWN = {own}  # experts of a domain on each level",
             f"SHARED = {shared}  # experts of all domains on each level",
         ],
@@ -180,7 +178,7 @@ def _star(plan: Plan) -> Body:
             "STAR (arXiv 2101.11427): layers whose shared weights are multiplied by the domain's, and an auxiliary",
             "network without domains, whose logit is added.",
         ],
-        constants=[*constant("DOMAINS", plan.statistics.domains), f"LAYERS = {plan.candidate.blocks}"],
+        constants=[f"LAYERS = {plan.candidate.blocks}"],
         definitions=[_STAR],
         layers=[
             "self.layers = nn.ModuleList(Star(WIDTH) for _ in range(LAYERS))",
