@@ -51,7 +51,10 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (all but fit, encoding, embeddings)")
     parser.add_argument(
-        "--precision", default="fp32", choices=("fp32", "bf16"), help="(supernet, discrete, cohort, limits)"
+        "--precision",
+        default="fp32",
+        choices=("fp32", "bf16"),
+        help="(fit, supernet, discrete, cohort, limits, parity)",
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()

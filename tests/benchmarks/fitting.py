@@ -39,7 +39,7 @@ def fitting(arguments: argparse.Namespace) -> None:
         rows = EPOCHS * write_ratings(arguments.data, folder)
         ratios = []
         for number in range(ROUNDS):
-            seconds, auc = _ours(folder, number)
+            seconds, auc = _ours(folder, number, arguments.precision)
             peer = run_peer(arguments, folder, EPOCHS)
             ratios.append(peer["fit"] / seconds)
             print(
@@ -48,14 +48,14 @@ def fitting(arguments: argparse.Namespace) -> None:
             )
 
 
-def _ours(folder: Path, seed: int) -> tuple[float, float]:
+def _ours(folder: Path, seed: int, precision: str) -> tuple[float, float]:
     dataset = load_dataset(table=folder / "all.csv", schema=folder / "schema.yaml", cache=folder / "cache")
     train, valid, test = (
         ResidentRows(rows, len(dataset.statistics.domains), dtype=torch.float32, device="cpu")
         for rows in (dataset.train, dataset.valid, dataset.test)
     )
     started = time.perf_counter()
-    cohort = Cohort.on(dataset, [PLAIN.replace(seed=seed)])
+    cohort = Cohort.on(dataset, [PLAIN.replace(seed=seed, precision=precision)])
     fitted = fit(cohort, Splits(train, valid), dataset, metric="auc", seed=seed, epochs=EPOCHS)
     seconds = time.perf_counter() - started
     auc = score_members(cohort, test, dataset, weights=fitted.weights)[0].auc

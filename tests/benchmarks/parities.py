@@ -1,4 +1,4 @@
-"""Whole fits of eight members together beside each of them alone, and alone again on another number of threads."""
+"""Whole fits of eight members together beside each of them alone, and alone again from weights one rounding away."""
 
 from __future__ import annotations
 
@@ -29,29 +29,26 @@ MEMBERS: list[Candidate] = [
 
 
 def parities(arguments: argparse.Namespace) -> None:
-    """Differences in the validation AUC of the best pass; what rounding alone does, a repeat on fewer threads shows."""
+    """Differences in the validation AUC of the best pass, beside what a rounding of the first weights makes of it."""
     if arguments.kuairand is None:
         sys.exit("parity needs --kuairand")
     dataset, device = load_dataset("kuairand", data=arguments.kuairand), torch.device(arguments.device)
-    threads = torch.get_num_threads()
-    for precision in ("fp32", "bf16"):
-        members = [member.replace(seed=seed, precision=precision) for seed, member in enumerate(MEMBERS)]
-        with tempfile.TemporaryDirectory() as folder:
-            laboratory = Laboratory(dataset, metric="auc", seed=0, device=device, folder=Path(folder))
-            together = _aucs(laboratory, members)
-            alone = [_aucs(laboratory, [member])[0] for member in members]
-            torch.set_num_threads(max(threads - 1, 1))
-            again = [_aucs(laboratory, [member])[0] for member in members]
-            torch.set_num_threads(threads)
-        print(
-            f"{precision}: validation AUC {min(alone):.5f} to {max(alone):.5f}; of {len(members)} members together and "
-            f"alone {_differences(together, alone)}; alone and again {_differences(again, alone)}"
-        )
+    members = [member.replace(seed=seed, precision=arguments.precision) for seed, member in enumerate(MEMBERS)]
+    with tempfile.TemporaryDirectory() as folder:
+        laboratory = Laboratory(dataset, metric="auc", seed=0, device=device, folder=Path(folder))
+        together = _aucs(laboratory, members)
+        alone = [_aucs(laboratory, [member])[0] for member in members]
+        nudged = [_aucs(laboratory, [member], 1 + torch.finfo(torch.float32).eps)[0] for member in members]
+    print(
+        f"{arguments.precision}: validation AUC {min(alone):.5f} to {max(alone):.5f}; of {len(members)} members "
+        f"together and alone {_differences(together, alone)}; alone and nudged {_differences(nudged, alone)}"
+    )
 
 
-def _aucs(laboratory: Laboratory, members: list[Candidate]) -> list[float]:
-    """The best validation AUC of each, all in one cohort."""
+def _aucs(laboratory: Laboratory, members: list[Candidate], factor: float = 1.0) -> list[float]:
+    """The best validation AUC of each, all in one cohort that starts from weights times ``factor``."""
     fit = laboratory.begin(laboratory.prepare(members))
+    fit.cohort.flat *= factor
     while not all(standing.ended for standing in fit.standings):
         fit.advance()
     return [standing.best.auc or 0.0 for standing in fit.standings if standing.best is not None]
