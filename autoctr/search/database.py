@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import os
 import re
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from autoctr.atomic import replacing
 from autoctr.errors import UserError
@@ -37,11 +39,15 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     arguments = {"timeout": BUSY_TIMEOUT_SECONDS} if is_sqlite(url) else {}
     try:
+        if is_sqlite(url) and (to_read := _read_only(sqlite_file(url))):
+            return optuna.storages.RDBStorage(
+                to_read, engine_kwargs={"connect_args": arguments}, skip_table_creation=True
+            )
         with contextlib.nullcontext() if is_sqlite(url) else one_at_a_time(url, "tables"):
             return optuna.storages.RDBStorage(
                 _with_driver(url), engine_kwargs={"connect_args": arguments, "pool_pre_ping": not is_sqlite(url)}
             )
-    except (sqlalchemy.exc.SQLAlchemyError, ImportError, RuntimeError) as error:
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, ImportError, RuntimeError) as error:
         raise _unreachable(url, error) from error
 
 
@@ -59,6 +65,17 @@ def is_sqlite(url: str) -> bool:
 def sqlite_file(url: str) -> Path:
     """Where an SQLite database lies."""
     return Path(url.removeprefix("sqlite:///"))
+
+
+def _read_only(path: Path) -> str | None:
+    """The address of an SQLite database that may only be read, such as one on a disk mounted so; None of others.
+
+    A log of changes beside it tells that somebody may be writing; without one nothing needs to be locked.
+    """
+    if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return None
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true" + ("" if is_open else "&immutable=1")
 
 
 def without_password(url: str) -> str:
@@ -136,8 +153,12 @@ def _with_driver(url: str) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).splitlines()[:1])
+    reason = " ".join(str(error.__cause__ or error).splitlines()[:1])
     for shown in (url, _with_driver(url)):
         reason = reason.replace(shown, without_password(shown))
-    todo = "; install what it needs with: pip install 'autoctr[postgresql]'" if isinstance(error, ImportError) else ""
+    todo = ""
+    if isinstance(error, ImportError):
+        todo = "; install what it needs with: pip install 'autoctr[postgresql]'"
+    elif is_sqlite(url) and "not a database" in reason:
+        todo = "; put a copy of the study's folder in its place"
     return UserError(f"cannot open the study's database {without_password(url)} ({reason}){todo}")

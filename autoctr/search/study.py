@@ -103,7 +103,12 @@ def differences(stored: dict[str, Any], present: dict[str, Any]) -> list[str]:
     lines = []
     for name in sorted(stored.keys() | present.keys()):
         before, now = stored.get(name), present.get(name)
-        if before != now:
+        if before != now and name == "dataset":
+            keys = [str(key)[:8] for key in (before, now)]
+            lines.append(
+                f"the data set has other rows, another schema or split (its key was {keys[0]} and is now {keys[1]})"
+            )
+        elif before != now:
             words = ["absent" if value is None else json.dumps(value) for value in (before, now)]
             lines.append(f"{name} was {words[0]} and is now {words[1]}")
     return lines
@@ -182,10 +187,18 @@ class Study:
         Raises:
             UserError: if there is none of that name, or its database cannot be read.
         """
+        import optuna
+
         study = cls(name, root, storage)
         if not study.exists():
             have = names(root, storage)
             if name in have:
+                held = [] if storage is not None else optuna.get_all_study_names(open_storage(study.url))
+                if held and name not in held:
+                    raise UserError(
+                        f"the folder {study.folder} holds the study {held[0]}; rename it to {root / held[0]}, or move "
+                        "it so to another --root"
+                    )
                 raise UserError(f"study {name} was never begun; start it with: autoctr search --study {name}")
             where = root if storage is None else without_password(storage)
             raise UserError(f"there is no study {name} in {where}; there are: {', '.join(have) or 'none'}")

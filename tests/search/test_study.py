@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def test_every_other_part_of_the_fingerprint_is_compared(finished: Study) -> Non
     for changes, name in (({"metric": "auc"}, "metric"), ({"seed": 9}, "seed")):
         with pytest.raises(UserError, match=f"changed: {name} was"):
             finished.check(fingerprint(dataclasses.replace(settings, **changes), space, key))
-    with pytest.raises(UserError, match="dataset was"):
+    with pytest.raises(UserError, match="the data set has other rows"):
         finished.check(fingerprint(settings, space, "another"))
     finished.check(fingerprint(dataclasses.replace(settings, trials=99, device="cuda"), space, key))
 
@@ -135,7 +137,7 @@ def test_a_changed_data_file_is_refused(tmp_path: Path, events_table: tuple[Path
     search(table=table, schema=schema, space=str(write_space(tmp_path)), trials=1, study="s", root=tmp_path)
     text = table.read_text().splitlines()
     table.write_text("\n".join(text[:-1]) + "\n")
-    with pytest.raises(UserError, match="cannot go on, because what it searches has changed: dataset was"):
+    with pytest.raises(UserError, match="cannot go on, because what it searches has changed: the data set has"):
         resume("s", root=tmp_path, trials=2)
     with pytest.raises(UserError, match="the data of study s has changed"):
         open_dataset(load_study("s", root=tmp_path))
@@ -184,6 +186,29 @@ def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "s" / "study.db").write_bytes(b"no database at all, " * 100)
     with pytest.raises(UserError, match="cannot open the study's database"):
         load_study("s", root=tmp_path)
+
+
+def test_a_study_on_a_disk_that_is_only_read(finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "copied"
+    shutil.copytree(finished.folder, root / finished.name)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    real = os.access
+
+    def access(path: Path, mode: int) -> bool:
+        return real(path, mode) and not Path(path).is_relative_to(root)
+
+    monkeypatch.setattr("os.access", access)
+    study = load_study(finished.name, root=root)
+    assert [record.value for record in study.records()] == [record.value for record in finished.records()]
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.database.set_user_attr("written", 1)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_a_renamed_folder_is_told(finished: Study, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / "other")
+    with pytest.raises(UserError, match=f"holds the study {finished.name}; rename it to"):
+        load_study("other", root=tmp_path)
 
 
 def test_a_database_elsewhere(space_file: Path, tmp_path: Path) -> None:
