@@ -161,4 +161,6 @@ def _unreachable(url: str, error: Exception) -> UserError:
         todo = "; install what it needs with: pip install 'autoctr[postgresql]'"
     elif is_sqlite(url) and "not a database" in reason:
         todo = "; put a copy of the study's folder in its place"
+    elif is_sqlite(url) and "unable to open" in reason:
+        todo = "; copy the study's folder to where you may write"
     return UserError(f"cannot open the study's database {without_password(url)} ({reason}){todo}")
