@@ -80,7 +80,9 @@ class Int8Table(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Returns: [..., *ids.shape, width]."""
-        return self.weight[..., ids, :] * self.scale[..., ids, :]
+        flat = ids.flatten()
+        rows = self.weight.index_select(-2, flat) * self.scale.index_select(-2, flat)
+        return rows.unflatten(-2, ids.shape)
 '''
 
 # What the probabilities of tasks after the first mean.
@@ -176,7 +178,7 @@ def _frozen(plan: Plan, name: str, rows: str, periods: bool = False) -> str:
     """An expression of rows of a frozen table [rows, width], or with ``periods`` [periods, rows, width]."""
     if plan.stored == "int8":
         return f"self.{name}({rows})"
-    found = f"self.{name}[:, {rows}]" if periods else f"functional.embedding({rows}, self.{name})"
+    found = f"self.{name}.index_select(1, {rows})" if periods else f"functional.embedding({rows}, self.{name})"
     return f"{found}{_widened(plan)}"
 
 
@@ -262,7 +264,7 @@ def _numbering(plan: Plan, body: Body) -> list[str]:
         return []
     if not body.groups:
         return ["domain = known_or_last(domain)", "rows = rows_by_domain(domain)"]
-    group = "group = torch.tensor(GROUPS, device=domain.device)[known_or_last(domain)]"
+    group = "group = torch.tensor(GROUPS, device=domain.device).index_select(0, known_or_last(domain))"
     return [group, "rows = rows_by_group(group)"]
 
 

@@ -133,7 +133,7 @@ class Compact(nn.Module):
         h = self.linear(x if self.reads is None else x.index_select(1, self.reads))
         if self.places is None:
             return h
-        return torch.cat([h, self.constants.expand(len(h), -1)], dim=1).index_select(1, self.places)
+        return torch.cat([h, self.constants.expand(h.shape[0], -1)], dim=1).index_select(1, self.places)
 '''
 
 _ADAPTED = '''
@@ -166,7 +166,7 @@ class PerDomain(nn.Module):
 
     def forward(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        out = x.new_zeros(len(x), WIDTH)
+        out = x.new_zeros(x.shape[0], WIDTH)
         for {one}s, product in zip(self.{one}s, self.products, strict=True):
             own = [rows[{one}] for {one} in {one}s if {one} in rows]
             if len(own) == len(rows):

@@ -174,7 +174,7 @@ def _start(plan: FusionPlan) -> list[str]:
 
 def _factor(plan: FusionPlan, name: str) -> str:
     """An expression of the factors of every row."""
-    return f"self.{name}[{'group' if plan.has_groups else 'domain'}]"
+    return f"self.{name}.index_select(0, {'group' if plan.has_groups else 'domain'})"
 
 
 def _applied(plan: FusionPlan, name: str, inputs: str) -> str:

@@ -20,7 +20,7 @@ class DomainLinear(nn.Module):
         if len(rows) == 1:
             (d,) = rows
             return functional.linear(x, self.weight[d], self.bias[d])
-        out = x.new_zeros(len(x), self.bias.shape[1])
+        out = x.new_zeros(x.shape[0], self.bias.shape[1])
         for d, own in rows.items():
             out.index_copy_(0, own, functional.linear(x.index_select(0, own), self.weight[d], self.bias[d]))
         return out
