@@ -218,7 +218,7 @@ def definitions(plan: FusionPlan) -> list[str]:
     return [
         *([_COMPACT] if any(product.is_compact for product in products) else []),
         *([_ADAPTED] if any(product.down is not None for product in products) else []),
-        *([_PER_DOMAIN.format(one=one)] if any(not layer.is_shared for layer in layers) else []),
+        *([_PER_DOMAIN.format(one=one)] if not all(map(plan.is_shared, plan.layers)) else []),
         *([_factors(plan), _pruner(plan)] if plan.prunes_neurons else []),
         *([_cross(plan)] if plan.has(deep=False) else []),
         *([_ATTENTION] if "attention" in plan.operators else []),

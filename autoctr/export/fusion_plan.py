@@ -68,6 +68,10 @@ class FusionPlan(Plan):
         """Whether some domains share all layers, so that they are told apart by their group alone."""
         return len(set(self.groups)) < len(self.groups)
 
+    def is_shared(self, name: str) -> bool:
+        """Whether all domains have one map of this name (per task)."""
+        return all(layer.is_shared for layer in self.layers[name])
+
     def has(self, *, deep: bool) -> bool:
         """Whether a deep (or a cross) component is computed."""
         return any(component.deep == deep for component in self.components)

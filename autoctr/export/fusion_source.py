@@ -11,6 +11,8 @@ from autoctr.export.names import literal
 from autoctr.export.product import Layer, Product
 from autoctr.export.wiring import Component, Part
 
+#: So many maps of a layer are listed with the names of their domains, even if they are alike.
+LISTED = 8
 _TOKENS = ("attention", "fm", "bilinear")
 
 
@@ -44,7 +46,7 @@ def _title(plan: FusionPlan) -> list[str]:
     if plan.has(deep=True):
         pruner = ", times the pruner's factors" if plan.prunes_neurons else ""
         lines += ["", f"A deep component is relu(x W + b){pruner}."]
-        if any(not layer.is_shared for layers in plan.layers.values() for layer in layers):
+        if not all(map(plan.is_shared, plan.layers)):
             lines[-1] += " What differs between domains is merged into W and b"
             lines[-1:] = wrap(f"{lines[-1]} of each: {_merged(plan)}.", LINE)
     return [*lines, "", "Every task computes it with its own ticket."] if plan.per_task else lines
@@ -105,11 +107,11 @@ def _factor_table(plan: FusionPlan, name: str, width: str) -> str:
 
 def _layer(plan: FusionPlan, name: str) -> list[str]:
     """Lines that make a map, or one per task."""
-    several = plan.layers[name]
+    several, shared = plan.layers[name], plan.is_shared(name)
     if len(several) == 1:
-        lines = _map(plan, several[0])
+        lines = _map(plan, several[0], shared)
         return [f"self.{name} = {lines[0]}", *lines[1:]]
-    inner = [line for layer in several for line in _comma(_map(plan, layer))]
+    inner = [line for layer in several for line in _comma(_map(plan, layer, shared))]
     inner = [f"        {line}" for line in inner]
     return [f"self.{name} = nn.ModuleList(", "    [  # one per task", *inner, "    ]", ")"]
 
@@ -118,15 +120,15 @@ def _comma(lines: list[str]) -> list[str]:
     return [*lines[:-1], f"{lines[-1]},"]
 
 
-def _map(plan: FusionPlan, layer: Layer) -> list[str]:
-    """Lines of an expression that makes a map."""
-    if layer.is_shared:
+def _map(plan: FusionPlan, layer: Layer, shared: bool) -> list[str]:
+    """Lines of an expression that makes a map, one for all domains if it is ``shared``."""
+    if shared:
         return [_product(plan, layer.products[0])]
     made = [_product(plan, product) for product in layer.products]
     groups: list[list[int]] = [[] for _ in made]
     for group, domain in enumerate(plan.domain_of_group):
         groups[layer.of[domain]].append(group)
-    if len(set(made)) == 1 and groups == [[group] for group in range(len(made))]:
+    if len(made) > LISTED and len(set(made)) == 1 and groups == [[group] for group in range(len(made))]:
         return [f"PerDomain(*(((n,), {made[0]}) for n in range({len(made)})))"]
     lines = [f"    ({tuple(own)}, {text})," for own, text in zip(groups, made, strict=True)]
     comments = [_named(plan, own) for own in groups]
@@ -181,16 +183,17 @@ def _applied(plan: FusionPlan, name: str, inputs: str) -> str:
     """An expression of a map of ``inputs``."""
     several = plan.layers[name]
     task = "" if len(several) == 1 else "[task]"
-    rows = "" if all(layer.is_shared for layer in several) else ", rows"
+    rows = "" if plan.is_shared(name) else ", rows"
     return f"self.{name}{task}({inputs}{rows})"
 
 
 def _further(plan: FusionPlan) -> dict[str, str]:
     """What the components read beside E, with the types."""
-    layers = [layer for name, layers in plan.layers.items() if name != "projection" for layer in layers]
+    names = [name for name in plan.layers if name != "projection"]
+    factors = any(plan.layers[name][0].factors is not None for name in names)
     needed = {
-        "rows: dict[int, Tensor]": any(not layer.is_shared for layer in layers),
-        f"{'group' if plan.has_groups else 'domain'}: Tensor": any(layer.factors is not None for layer in layers),
+        "rows: dict[int, Tensor]": not all(map(plan.is_shared, names)),
+        f"{'group' if plan.has_groups else 'domain'}: Tensor": factors,
         "task: int": plan.per_task,
         "domain_embedding: Tensor": plan.prunes_neurons,
     }
@@ -208,10 +211,9 @@ def _blocks(plan: FusionPlan) -> tuple[list[str], str]:
         if not component.deep:
             lines.append(f"{name} = self.{name}({fused}, e)" if anchored else f"{name} = self.{name}({fused})")
             continue
-        made = f"torch.relu({_applied(plan, name, fused)})"
+        lines.append(f"{name} = torch.relu({_applied(plan, name, fused)})")
         if plan.layers[name][0].factors is not None:
-            made += f" * {_factor(plan, f'{name}_factors')}"
-        lines.append(f"{name} = {made}")
+            lines.append(f"{name} = {name} * {_factor(plan, f'{name}_factors')}")
         if plan.prunes_neurons:
             lines.append(f"{name} = self.{name}_pruner({name}, domain_embedding)")
     fused, before = _fused(plan, plan.output)

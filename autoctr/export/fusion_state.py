@@ -19,7 +19,8 @@ def fusion_state(plan: FusionPlan, network: FusionNetwork, weights: Weights) -> 
     state = embedding_state(plan, network, weights)
     for name, several in plan.layers.items():
         for task, layer in enumerate(several):
-            state |= _layer(layer, name if len(several) == 1 else f"{name}.{task}")
+            place = name if len(several) == 1 else f"{name}.{task}"
+            state |= _product(layer.products[0], place) if plan.is_shared(name) else _per_domain(layer, place)
         if several[0].factors is not None:
             state[f"{name}_factors"] = several[0].factors[plan.domain_of_group]
     if plan.field_factors is not None:
@@ -36,9 +37,7 @@ def fusion_state(plan: FusionPlan, network: FusionNetwork, weights: Weights) -> 
     return state
 
 
-def _layer(layer: Layer, name: str) -> dict[str, Tensor]:
-    if layer.is_shared:
-        return _product(layer.products[0], name)
+def _per_domain(layer: Layer, name: str) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for number, product in enumerate(layer.products):
         state |= _product(product, f"{name}.products.{number}")

@@ -88,10 +88,14 @@ def rounded_cohort(cohort: Cohort, dataset: Dataset, kind: Stored) -> tuple[Coho
 
 
 def _rounded_snapshots(field: SnapshotField, table: Tensor, kept: Tensor, kind: Stored) -> Tensor:
-    """Snapshots whose newest ones give the rounded form of what an export serves of them."""
-    kept = rounded(kept, kind)
-    last = kept.reshape(-1, field.width) if kept.dim() == 3 else kept.repeat(field.window, 1)
-    return torch.cat([table[: len(table) - len(last)], last])
+    """Snapshots whose newest ones give the rounded form of what an export serves of them.
+
+    One that is served as a pool becomes the pool of a single known snapshot.
+    """
+    last = rounded(kept, kind).reshape(-1, field.width)
+    older = len(table) - field.window * (len(kept) if kept.dim() == 2 else kept.shape[1])
+    unknown = table.new_zeros(len(table) - older - len(last), field.width)
+    return torch.cat([table[:older], unknown, last])
 
 
 def cost(before: Cohort, after: Cohort, dataset: Dataset, read: Dataset) -> dict[str, Any]:
