@@ -51,12 +51,13 @@ def entire_space(logits: Tensor) -> Tensor:
     return torch.cat([logits[:, :1], product - torch.log(-torch.expm1(product))], dim=1)
 '''
 
-_DOMAINS = '''
+_KNOWN = '''
 def known_or_last(domain: Tensor) -> Tensor:
     """Every domain as it is, len(DOMAINS) for an unknown one."""
     return torch.where((domain >= 0) & (domain < len(DOMAINS)), domain, len(DOMAINS))
+'''
 
-
+_ROWS = '''
 def present({one}: Tensor) -> list[int]:
     """The {one}s that occur; all there are while a graph is traced, which cannot depend on what a tensor holds."""
     if torch.compiler.is_compiling():
@@ -107,6 +108,7 @@ class Body:
     ``title`` tells in the docstring what the network computes; ``constants`` and ``definitions`` stand before the
     model, ``layers`` in its ``__init__``, ``methods`` before its forward, ``compute`` in its forward before the
     expression ``logits``. ``groups`` holds a number for every domain, then for unknown ones, where some share all.
+    ``splits`` tells whether rows of different domains go different ways, so that ``rows`` must be known.
     """
 
     title: Sequence[str]
@@ -117,6 +119,7 @@ class Body:
     logits: str
     methods: Sequence[str] = ()
     groups: Sequence[int] = ()
+    splits: bool = True
 
 
 def module_source(plan: Plan, body: Body) -> str:
@@ -127,11 +130,9 @@ def module_source(plan: Plan, body: Body) -> str:
         _ENTIRE_SPACE: plan.task_space == "esmm",
         _INT8_TABLE: plan.stored == "int8",
     }
-    domains = []
-    if plan.reads_domain:
-        one, count = ("group", "max(GROUPS) + 1") if body.groups else ("domain", "len(DOMAINS) + 1")
-        domains = [_DOMAINS.format(one=one, count=count)]
-    pieces = [*(text for text, used in shared.items() if used), *domains, *body.definitions, _model(plan, body)]
+    one, count = ("group", "max(GROUPS) + 1") if body.groups else ("domain", "len(DOMAINS) + 1")
+    shared |= {_KNOWN: plan.reads_domain, _ROWS.format(one=one, count=count): plan.reads_domain and body.splits}
+    pieces = [*(text for text, used in shared.items() if used), *body.definitions, _model(plan, body)]
     functional = any("functional." in piece for piece in pieces)
     pieces = [_header(plan, body, functional), *pieces]
     return "\n\n\n".join(piece.strip() for piece in pieces) + "\n"
@@ -217,9 +218,10 @@ def _header(plan: Plan, body: Body, functional: bool) -> str:
 
 
 def _groups(body: Body) -> list[str]:
-    rows = wrap(f"{', '.join(map(str, body.groups))},", LINE)
     text = "# The group of every domain, then of unknown ones: domains of a group share all their layers."
-    return [text, "GROUPS = (", *(f"    {row}" for row in rows), ")"]
+    short = f"GROUPS = {tuple(body.groups)}"
+    rows = wrap(f"{', '.join(map(str, body.groups))},", LINE)
+    return [text, short] if len(short) <= LINE else [text, "GROUPS = (", *(f"    {row}" for row in rows), ")"]
 
 
 def _model(plan: Plan, body: Body) -> str:
@@ -262,10 +264,11 @@ def _numbering(plan: Plan, body: Body) -> list[str]:
     """Lines that say which rows belong together."""
     if not plan.reads_domain:
         return []
-    if not body.groups:
-        return ["domain = known_or_last(domain)", "rows = rows_by_domain(domain)"]
-    group = "group = torch.tensor(GROUPS, device=domain.device).index_select(0, known_or_last(domain))"
-    return [group, "rows = rows_by_group(group)"]
+    one, line = "domain", "domain = known_or_last(domain)"
+    if body.groups:
+        one = "group"
+        line = "group = torch.tensor(GROUPS, device=domain.device).index_select(0, known_or_last(domain))"
+    return [line, f"rows = rows_by_{one}({one})"] if body.splits else [line]
 
 
 def _selection(plan: Plan) -> list[str]:

@@ -28,6 +28,7 @@ def fusion_source(plan: FusionPlan) -> str:
         logits="torch.stack(logits, dim=1)" if plan.per_task else f"self.head({fused})",
         methods=[_method(plan)] if plan.per_task else [],
         groups=plan.groups if plan.has_groups else (),
+        splits=not all(map(plan.is_shared, plan.layers)),
     )
     return module_source(plan, body)
 
@@ -47,19 +48,19 @@ def _title(plan: FusionPlan) -> list[str]:
         pruner = ", times the pruner's factors" if plan.prunes_neurons else ""
         lines += ["", f"A deep component is relu(x W + b){pruner}."]
         if not all(map(plan.is_shared, plan.layers)):
-            lines[-1] += " What differs between domains is merged into W and b"
-            lines[-1:] = wrap(f"{lines[-1]} of each: {_merged(plan)}.", LINE)
+            text = f"{lines[-1]} The maps of a domain hold what is its own: {_own_parts(plan)}."
+            lines[-1:] = wrap(text, LINE)
     return [*lines, "", "Every task computes it with its own ticket."] if plan.per_task else lines
 
 
-def _merged(plan: FusionPlan) -> str:
-    """What the maps of domains hold, in words."""
+def _own_parts(plan: FusionPlan) -> str:
+    """What a domain has of its own, in words."""
     candidate = plan.candidate
     parts = {
-        "adapters": candidate.rank or candidate.rank_divisor or candidate.domain_ranks,
-        "tickets": candidate.keep_rate < 1 and candidate.ticket_unit == "domain",
-        "factors of neurons and fields": candidate.sparsity > 0 and not plan.prunes_neurons,
-        "factors of fields": candidate.input_pruner and plan.prunes_neurons,
+        "its adapters": candidate.rank or candidate.rank_divisor or candidate.domain_ranks,
+        "its tickets": candidate.keep_rate < 1 and candidate.ticket_unit == "domain",
+        "its pruners' factors of neurons": candidate.sparsity > 0 and candidate.pruner_input == "domain",
+        "its pruner's factors of fields": candidate.sparsity > 0 and candidate.input_pruner,
     }
     return ", ".join(name for name, used in parts.items() if used)
 
