@@ -123,49 +123,57 @@ class _Maker:
             zeros = [nothing] * self.domains if factors is None else [row == 0 for row in factors]
             return None, None if factors is None or bool((factors == 1).all()) else factors, zeros
         weight, bias = self.double("projection.weight").T[:, columns], self.double("projection.bias")
-        opened = torch.zeros(weight.shape[1], dtype=torch.bool)
-        products = []
-        for domain in range(self.domains):
-            closed = opened if factors is None else factors[domain] == 0
-            if factors is not None and is_worthwhile(closed):
-                products.append(compact(weight * factors[domain], bias, closed))
-                factors[domain] = 1.0
-            else:
-                products.append(compact(weight, bias, opened))
-        if factors is not None and bool((factors == 1).all()):
-            factors = None
-        return Layer.joining(products), factors, [torch.zeros(self.width, dtype=torch.bool)] * self.domains
+        whole = compact(weight, bias, torch.zeros(weight.shape[1], dtype=torch.bool))
+        zeros = [torch.zeros(self.width, dtype=torch.bool)] * self.domains
+        if factors is None:
+            return Layer.joining([whole] * self.domains), None, zeros
+        products, closing = [], torch.ones_like(factors)
+        for domain, factor in enumerate(factors.clone()):
+            own = is_worthwhile(factor == 0)
+            products.append(compact(weight * factor, bias, factor == 0) if own else whole)
+            if own:
+                closing[domain], factors[domain] = factor, 1.0
+        layer = Layer.joining(products, None, whole, closing)
+        return layer, None if bool((factors == 1).all()) else factors, zeros
 
     def body(self, components: Sequence[Component], first: Sequence[Tensor], unit: int) -> dict[str, Layer]:
         """The layers of all components for one task, or for all."""
-        products: dict[str, list[Product]] = {}
-        factors: dict[str, list[Tensor]] = {}
-        deep_names = [component.name for component in components if component.deep]
-        maps = {name: _Deep(self, name, place, unit) for place, name in enumerate(deep_names)}
+        names = [component.name for component in components if component.deep]
+        concat = [component for component in components if component.concat is not None]
+        maps: dict[str, _Deep | _Concat] = {name: _Deep(self, name, place, unit) for place, name in enumerate(names)}
+        maps |= {f"{component.name}_concat": _Concat(self, component) for component in concat}
         for domain in range(self.domains):
 
-            def deep(name: str, zeros: Tensor, domain: int = domain) -> Tensor:
-                product, factor, closed = maps[name].of(domain, zeros)
-                products.setdefault(name, []).append(product)
-                factors.setdefault(name, []).append(factor)
-                return closed
+            def deep(name: str, given: Tensor, domain: int = domain) -> Tensor:
+                return maps[name].add(domain, given)
 
             zeros = known_zeros(components[:-1], first[domain], deep)
-            for component in components:
-                if component.concat is not None:
-                    product = self._concat(component, zeros)
-                    products.setdefault(f"{component.name}_concat", []).append(product)
-        return {
-            name: Layer.joining(own, torch.stack(factors[name]) if name in factors else None)
-            for name, own in products.items()
-        }
+            for component in concat:
+                assert component.concat is not None
+                given = torch.cat([zeros[source] for source in component.concat.sources])
+                maps[f"{component.name}_concat"].add(domain, given)
+        return {name: made.layer() for name, made in maps.items()}
 
-    def _concat(self, component: Component, zeros: Mapping[str, Tensor]) -> Product:
+
+class _Concat:
+    """The linear map of a concatenation."""
+
+    def __init__(self, maker: _Maker, component: Component) -> None:
         node, part = component.name.upper(), component.concat
         assert part is not None
-        blocks = [self.double(f"{node}.concat.{source.upper()}.weight") for source in part.sources]
-        absent = torch.cat([zeros[source] for source in part.sources])
-        return compact(torch.cat(blocks).T, self.double(f"{node}.concat.bias"), absent)
+        blocks = [maker.double(f"{node}.concat.{source.upper()}.weight") for source in part.sources]
+        self.weight, self.bias = torch.cat(blocks).T, maker.double(f"{node}.concat.bias")
+        self.whole = compact(self.weight, self.bias, torch.zeros(self.weight.shape[1], dtype=torch.bool))
+        self.products: list[Product] = []
+
+    def add(self, domain: int, zeros: Tensor) -> Tensor:
+        """Make the next domain's product, of which some inputs are 0; none of its outputs is."""
+        self.products.append(compact(self.weight, self.bias, zeros))
+        return torch.zeros(len(self.bias), dtype=torch.bool)
+
+    def layer(self) -> Layer:
+        """That of all domains."""
+        return Layer.joining(self.products, None, self.whole)
 
 
 class _Deep:
@@ -184,18 +192,24 @@ class _Deep:
         if tickets is not None and not maker.per_domain:
             shared = shared * tickets[unit]
         self.weight, self.masks = shared, tickets if maker.per_domain else None
-        bias = f"{self.node}.bias"
-        self.bias = maker.double(bias) if bias in maker.dense else torch.zeros(width).double()
-        static = maker.static
-        self.factors = maker.factors(self.node) if static else torch.ones(maker.domains, width).double()
+        biased = maker.network.norm is None
+        self.bias = maker.double(f"{self.node}.bias") if biased else torch.zeros(width).double()
+        ones = torch.ones(maker.domains, width).double()
+        self.pi = maker.factors(self.node) if maker.static else ones
+        self.factors, self.closing = ones.clone(), ones.clone()
+        self.products: list[Product] = []
+        weight, bias = self.weight.T * self.scale[:, None], self.bias * self.scale + self.shift
+        self.whole = compact(weight, bias, torch.zeros(width, dtype=torch.bool))
 
-    def of(self, domain: int, zeros: Tensor) -> tuple[Product, Tensor, Tensor]:
-        """A domain's product, the factors of its neurons, and those that are always 0.
+    def add(self, domain: int, zeros: Tensor) -> Tensor:
+        """Make the next domain's product.
 
         Args:
             zeros: bool [inputs], those of the fused input that are always 0.
+
+        Returns: bool [outputs], those that are always 0 behind the relu.
         """
-        maker, factor = self.maker, self.factors[domain]
+        maker, factor = self.maker, self.pi[domain]
         weight, bias, rank = self.weight, self.bias, maker.ranks[domain]
         if self.masks is not None:
             last = domain == maker.domains - 1
@@ -208,15 +222,25 @@ class _Deep:
         weight, bias = weight.T * self.scale[:, None], bias * self.scale + self.shift
         closed = factor == 0
         own = self.masks is not None or adapter is not None or is_worthwhile(closed) or is_worthwhile(zeros)
-        if own:  # a factor above 0 may stand before the relu
-            weight, bias = weight * factor[:, None], bias * factor
-            adapter = None if adapter is None else (adapter[0], adapter[1] * factor[:, None])
         constant = (weight[:, ~zeros] == 0).all(1)
         if adapter is not None:
             constant &= (adapter[1] == 0).all(1)
-        if own:  # as the relu will make it
-            bias = torch.where(constant, bias.clamp(min=0), bias)
-        product = compact(weight, bias, zeros) if adapter is None else adapted(weight, bias, zeros, *adapter)
+        always = closed | (constant & (bias <= 0))
         if not own:
-            product = compact(weight, bias, torch.zeros_like(zeros))
-        return product, torch.ones_like(factor) if own else factor, closed | (constant & (bias <= 0))
+            self.products.append(self.whole)
+            self.factors[domain] = factor
+            return always
+        self.closing[domain] = factor
+        # a factor above 0 may stand before the relu, and constants may be as the relu makes them
+        weight, bias = weight * factor[:, None], bias * factor
+        bias = torch.where(constant | closed, bias.clamp(min=0), bias)
+        if adapter is None:
+            self.products.append(compact(weight, bias, zeros))
+        else:
+            self.products.append(adapted(weight, bias, zeros, adapter[0], adapter[1] * factor[:, None]))
+        return always
+
+    def layer(self) -> Layer:
+        """That of all domains."""
+        alike = self.masks is None and not any(self.maker.ranks)
+        return Layer.joining(self.products, self.factors, self.whole if alike else None, self.closing)

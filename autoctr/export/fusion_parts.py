@@ -116,7 +116,8 @@ _COMPACT = '''
 class Compact(nn.Module):
     """x W + b of the inputs that can be other than 0 and the outputs that depend on them.
 
-    It reads `reads` of the inputs and computes `computes` of the outputs (None = all); the others are `constants`.
+    It reads `reads` of the inputs and computes `computes` numbers (None = all), of which outputs may share some;
+    others are `constants`.
     """
 
     def __init__(
@@ -126,14 +127,14 @@ class Compact(nn.Module):
         self.linear = nn.Linear(reads or inputs, computes or outputs)
         self.register_buffer("reads", torch.zeros(reads, dtype=torch.int32) if reads else None)
         self.register_buffer("places", torch.zeros(outputs, dtype=torch.int32) if computes else None)
-        self.register_buffer("constants", torch.zeros(constants) if computes else None)
+        self.register_buffer("constants", torch.zeros(constants) if constants else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns: [rows, outputs]."""
         h = self.linear(x if self.reads is None else x.index_select(1, self.reads))
-        if self.places is None:
-            return h
-        return torch.cat([h, self.constants.expand(h.shape[0], -1)], dim=1).index_select(1, self.places)
+        if self.constants is not None:
+            h = torch.cat([h, self.constants.expand(h.shape[0], -1)], dim=1)
+        return h if self.places is None else h.index_select(1, self.places)
 '''
 
 _ADAPTED = '''
@@ -166,15 +167,41 @@ class PerDomain(nn.Module):
 
     def forward(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        out = x.new_zeros(x.shape[0], WIDTH)
-        for {one}s, product in zip(self.{one}s, self.products, strict=True):
-            own = [rows[{one}] for {one} in {one}s if {one} in rows]
+        chosen = [[rows[{one}] for {one} in {one}s if {one} in rows] for {one}s in self.{one}s]
+        for own, product in zip(chosen, self.products, strict=True):
             if len(own) == len(rows):
                 return product(x)
+        out = x.new_zeros(x.shape[0], WIDTH)
+        for own, product in zip(chosen, self.products, strict=True):
             if own:
-                chosen = torch.cat(own)
-                out.index_copy_(0, chosen, product(x.index_select(0, chosen)))
+                places = torch.cat(own)
+                out.index_copy_(0, places, product(x.index_select(0, places)))
         return out
+'''
+
+_SPARSE = '''
+class Sparse(PerDomain):
+    """Maps without what each {one} closes. Small mixed batches take the first, which is whole, and close by factors.
+
+    With fewer than SPLIT rows per {one}, to compute them apart would take longer than it saves.
+
+    Args:
+        inputs: of which the whole map has factors per {one}; 0 = none. outputs: likewise.
+    """
+
+    def __init__(self, *parts: tuple[tuple[int, ...], nn.Module], inputs: int = 0, outputs: int = 0) -> None:
+        super().__init__(*parts)
+        self.register_buffer("input_factors", torch.ones({count}, inputs) if inputs else None)
+        self.register_buffer("output_factors", torch.ones({count}, outputs) if outputs else None)
+
+    def forward(self, x: Tensor, rows: dict[int, Tensor], {one}: Tensor) -> Tensor:
+        """Returns: [rows, WIDTH]."""
+        if len(rows) < 2 or torch.compiler.is_compiling() or x.shape[0] >= SPLIT * len(rows):
+            return super().forward(x, rows)
+        if self.input_factors is not None:
+            x = x * self.input_factors.index_select(0, {one})
+        h = self.products[0](x)
+        return h if self.output_factors is None else h * self.output_factors.index_select(0, {one})
 '''
 
 _FACTORS = {
@@ -214,11 +241,12 @@ def definitions(plan: FusionPlan) -> list[str]:
     """Source of every class and function that the network uses, each before its use."""
     layers = [layer for layers in plan.layers.values() for layer in layers]
     products = [product for layer in layers for product in layer.products]
-    one = "group" if plan.has_groups else "domain"
+    one, count = ("group", "max(GROUPS) + 1") if plan.has_groups else ("domain", "len(DOMAINS) + 1")
     return [
         *([_COMPACT] if any(product.is_compact for product in products) else []),
         *([_ADAPTED] if any(product.down is not None for product in products) else []),
         *([_PER_DOMAIN.format(one=one)] if not all(map(plan.is_shared, plan.layers)) else []),
+        *([_SPARSE.format(one=one, count=count)] if any(map(plan.has_whole, plan.layers)) else []),
         *([_factors(plan), _pruner(plan)] if plan.prunes_neurons else []),
         *([_cross(plan)] if plan.has(deep=False) else []),
         *([_ATTENTION] if "attention" in plan.operators else []),

@@ -21,6 +21,10 @@ from autoctr.model.fusion import FusionNetwork
 from autoctr.model.sparsity import alpha
 from autoctr.training.cohort import Weights
 
+#: Multiply-adds in a whole layer that a domain's rows must be worth before they are computed on their own: measured on
+#: a CPU, where to pick them, to compute them in parts and to put them back takes as long as what closed neurons save.
+SPLIT = 2**21
+
 
 @dataclasses.dataclass(frozen=True)
 class FusionPlan(Plan):
@@ -71,6 +75,26 @@ class FusionPlan(Plan):
     def is_shared(self, name: str) -> bool:
         """Whether all domains have one map of this name (per task)."""
         return all(layer.is_shared for layer in self.layers[name])
+
+    def has_whole(self, name: str) -> bool:
+        """Whether batches that are not worth splitting use one map for all domains."""
+        return any(layer.has_whole for layer in self.layers[name])
+
+    def has_closing(self, name: str) -> bool:
+        """Whether such batches need factors beside it."""
+        return any(layer.closing is not None for layer in self.layers[name])
+
+    def closing(self, name: str) -> list[Tensor]:
+        """These factors for every task, or once: [domains + 1, outputs], for the projection [domains + 1, inputs]."""
+        first = self.layers[name][0].products[0]
+        size = len(self.groups), first.inputs if name == "projection" else first.outputs
+        ones = torch.ones(size, dtype=torch.float64)
+        return [ones if layer.closing is None else layer.closing for layer in self.layers[name]]
+
+    @property
+    def split_rows(self) -> int:
+        """Rows per domain below which a batch of several domains is not worth splitting."""
+        return max(SPLIT // self.width**2, 1)
 
     def has(self, *, deep: bool) -> bool:
         """Whether a deep (or a cross) component is computed."""

@@ -71,6 +71,8 @@ def _constants(plan: FusionPlan) -> list[str]:
         lines.append(f"TOKEN = {plan.token}  # neurons of a token, of which a cross component sees WIDTH // TOKEN")
         if plan.candidate.cross == "attention":
             lines.append(f"HEADS = {heads(plan.token)}")
+    if any(map(plan.has_whole, plan.layers)):
+        lines.append(f"SPLIT = {plan.split_rows}  # rows per domain from which on mixed batches are split")
     if plan.has_steps:
         lines.append(f"ALPHA = {plan.steepness!r}  # steepness of the pruners' sigmoid at the end of training")
     return lines
@@ -108,11 +110,11 @@ def _factor_table(plan: FusionPlan, name: str, width: str) -> str:
 
 def _layer(plan: FusionPlan, name: str) -> list[str]:
     """Lines that make a map, or one per task."""
-    several, shared = plan.layers[name], plan.is_shared(name)
+    several = plan.layers[name]
     if len(several) == 1:
-        lines = _map(plan, several[0], shared)
+        lines = _map(plan, name, several[0])
         return [f"self.{name} = {lines[0]}", *lines[1:]]
-    inner = [line for layer in several for line in _comma(_map(plan, layer, shared))]
+    inner = [line for layer in several for line in _comma(_map(plan, name, layer))]
     inner = [f"        {line}" for line in inner]
     return [f"self.{name} = nn.ModuleList(", "    [  # one per task", *inner, "    ]", ")"]
 
@@ -121,23 +123,26 @@ def _comma(lines: list[str]) -> list[str]:
     return [*lines[:-1], f"{lines[-1]},"]
 
 
-def _map(plan: FusionPlan, layer: Layer, shared: bool) -> list[str]:
-    """Lines of an expression that makes a map, one for all domains if it is ``shared``."""
-    if shared:
-        return [_product(plan, layer.products[0])]
+def _map(plan: FusionPlan, name: str, layer: Layer) -> list[str]:
+    """Lines of an expression that makes a map."""
     made = [_product(plan, product) for product in layer.products]
+    if plan.is_shared(name):
+        return made
     groups: list[list[int]] = [[] for _ in made]
     for group, domain in enumerate(plan.domain_of_group):
         groups[layer.of[domain]].append(group)
     if len(made) > LISTED and len(set(made)) == 1 and groups == [[group] for group in range(len(made))]:
         return [f"PerDomain(*(((n,), {made[0]}) for n in range({len(made)})))"]
     lines = [f"    ({tuple(own)}, {text})," for own, text in zip(groups, made, strict=True)]
-    comments = [_named(plan, own) for own in groups]
+    comments = [_named(plan, own) if own else "small mixed batches" for own in groups]
     lines = [
-        f"{line}  # {names}" if len(line) + len(names) <= LINE else line
+        f"{line}  # {names}" if len(line) + len(names) + 4 <= LINE else line
         for line, names in zip(lines, comments, strict=True)
     ]
-    return ["PerDomain(", *lines, ")"]
+    if plan.has_closing(name):
+        first = layer.products[0]
+        lines.append(f"    inputs={first.inputs}," if name == "projection" else "    outputs=WIDTH,")
+    return [f"{'Sparse' if plan.has_whole(name) else 'PerDomain'}(", *lines, ")"]
 
 
 def _named(plan: FusionPlan, groups: list[int]) -> str:
@@ -153,8 +158,10 @@ def _product(plan: FusionPlan, product: Product) -> str:
         given = [inputs, outputs]
         if product.reads is not None:
             given.append(f"reads={len(product.reads)}")
+        if product.places is not None:
+            given.append(f"computes={len(product.bias)}")
         if product.constants is not None:
-            given += [f"computes={len(product.bias)}", f"constants={len(product.constants)}"]
+            given.append(f"constants={len(product.constants)}")
         text = f"Compact({', '.join(given)})"
     return text if product.down is None else f"Adapted({text}, rank={len(product.down)})"
 
@@ -177,7 +184,12 @@ def _start(plan: FusionPlan) -> list[str]:
 
 def _factor(plan: FusionPlan, name: str) -> str:
     """An expression of the factors of every row."""
-    return f"self.{name}.index_select(0, {'group' if plan.has_groups else 'domain'})"
+    return f"self.{name}.index_select(0, {_number(plan)})"
+
+
+def _number(plan: FusionPlan) -> str:
+    """The variable that tells domains apart."""
+    return "group" if plan.has_groups else "domain"
 
 
 def _applied(plan: FusionPlan, name: str, inputs: str) -> str:
@@ -185,16 +197,18 @@ def _applied(plan: FusionPlan, name: str, inputs: str) -> str:
     several = plan.layers[name]
     task = "" if len(several) == 1 else "[task]"
     rows = "" if plan.is_shared(name) else ", rows"
+    if plan.has_whole(name):
+        rows += f", {_number(plan)}"
     return f"self.{name}{task}({inputs}{rows})"
 
 
 def _further(plan: FusionPlan) -> dict[str, str]:
     """What the components read beside E, with the types."""
     names = [name for name in plan.layers if name != "projection"]
-    factors = any(plan.layers[name][0].factors is not None for name in names)
+    told_apart = any(plan.layers[name][0].factors is not None or plan.has_whole(name) for name in names)
     needed = {
         "rows: dict[int, Tensor]": not all(map(plan.is_shared, names)),
-        f"{'group' if plan.has_groups else 'domain'}: Tensor": factors,
+        f"{_number(plan)}: Tensor": told_apart,
         "task: int": plan.per_task,
         "domain_embedding: Tensor": plan.prunes_neurons,
     }

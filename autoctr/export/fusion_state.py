@@ -21,6 +21,9 @@ def fusion_state(plan: FusionPlan, network: FusionNetwork, weights: Weights) -> 
         for task, layer in enumerate(several):
             place = name if len(several) == 1 else f"{name}.{task}"
             state |= _product(layer.products[0], place) if plan.is_shared(name) else _per_domain(layer, place)
+            if plan.has_closing(name):
+                side = "input" if name == "projection" else "output"
+                state[f"{place}.{side}_factors"] = plan.closing(name)[task][plan.domain_of_group]
         if several[0].factors is not None:
             state[f"{name}_factors"] = several[0].factors[plan.domain_of_group]
     if plan.field_factors is not None:

@@ -19,8 +19,8 @@ class Product:
 
     ``weight`` [computed, read] and ``bias`` [computed] are those of what is computed from what is read, as in
     ``nn.Linear``. ``reads`` int [read] numbers the inputs that are read; None = all. ``places`` int [outputs] tells
-    where each output lies among the computed ones and the ``constants`` behind them; None = all are computed.
-    ``down`` [rank, inputs] and ``up`` [outputs, rank] are the adapter's.
+    where each output lies among the computed ones and the ``constants`` behind them; None = all are computed. A single
+    constant is computed, from weights of 0. ``down`` [rank, inputs] and ``up`` [outputs, rank] are the adapter's.
     """
 
     inputs: int
@@ -92,6 +92,9 @@ def compact(weight: Tensor, bias: Tensor, zeros: Tensor) -> Product:
         places[computed] = torch.arange(len(computed))
         places[left] = len(computed) + of
         small, shift = small[computed], bias[computed]
+        if len(constants) == 1:
+            small = torch.cat([small, torch.zeros_like(small[:1])])
+            shift, constants = torch.cat([shift, constants]), None
     return Product(inputs, outputs, small, shift, reads, places, constants)
 
 
@@ -123,27 +126,35 @@ class Layer:
     """A map of the generated model, which may differ between domains.
 
     ``of`` holds the number of its product for every domain, then for unknown domains. ``factors`` [domains + 1,
-    outputs] multiply what an activation makes of its outputs; None = 1.
+    outputs] multiply what an activation makes of its outputs; None = 1. If it ``has_whole``, the first product is the
+    whole map, which with the factors ``closing`` [domains + 1, outputs or inputs] (None = 1) gives for all domains what
+    their own products give: for batches that are not worth splitting.
     """
 
     products: tuple[Product, ...]
     of: tuple[int, ...]
     factors: Tensor | None = None
+    has_whole: bool = False
+    closing: Tensor | None = None
 
     @classmethod
-    def joining(cls, products: list[Product], factors: Tensor | None = None) -> Layer:
+    def joining(
+        cls,
+        products: list[Product],
+        factors: Tensor | None = None,
+        whole: Product | None = None,
+        closing: Tensor | None = None,
+    ) -> Layer:
         """Of one product per domain; equal ones are kept once."""
-        numbers: dict[str, int] = {}
-        distinct: list[Product] = []
-        of = []
-        for product in products:
-            number = numbers.setdefault(product.key, len(distinct))
-            if number == len(distinct):
-                distinct.append(product)
-            of.append(number)
-        if factors is not None and bool((factors == 1).all()):
-            factors = None
-        return cls(tuple(distinct), tuple(of), factors)
+        factors, closing = _unless_one(factors), _unless_one(closing)
+        keys = [product.key for product in products]
+        if len(set(keys)) == 1:
+            return cls((products[0],), (0,) * len(products), factors)
+        distinct = {} if whole is None else {whole.key: whole}
+        distinct |= {key: product for key, product in zip(keys, products, strict=True) if key not in distinct}
+        numbers = {key: number for number, key in enumerate(distinct)}
+        of = tuple(numbers[key] for key in keys)
+        return cls(tuple(distinct.values()), of, factors, whole is not None, None if whole is None else closing)
 
     @property
     def is_shared(self) -> bool:
@@ -156,4 +167,9 @@ class Layer:
 
     def kind(self, domain: int) -> tuple[object, ...]:
         """Equal for domains between which the layer does not tell."""
-        return self.of[domain], None if self.factors is None else tuple(self.factors[domain].tolist())
+        tables = [table for table in (self.factors, self.closing) if table is not None]
+        return self.of[domain], *(tuple(table[domain].tolist()) for table in tables)
+
+
+def _unless_one(factors: Tensor | None) -> Tensor | None:
+    return None if factors is None or bool((factors == 1).all()) else factors

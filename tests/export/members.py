@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Sequence
@@ -97,10 +98,21 @@ def state_of(cohort: Cohort) -> dict[str, torch.Tensor]:
     return model_state(plan_of(cohort), cohort.network, cohort.weights())
 
 
-def generated(cohort: Cohort, *names: str, stored: Stored = "fp32", dtype: torch.dtype = torch.float32) -> Any:
-    """The generated model with its weights, in evaluation mode."""
+def generated(
+    cohort: Cohort,
+    *names: str,
+    stored: Stored = "fp32",
+    dtype: torch.dtype = torch.float32,
+    split_rows: int | None = None,
+) -> Any:
+    """The generated model with its weights, in evaluation mode.
+
+    ``split_rows`` is its least number of rows per domain for which mixed batches are split.
+    """
     plan = plan_of(cohort, *names, stored=stored)
     source = model_source(plan)
+    if split_rows is not None:
+        source = re.sub(r"^SPLIT = \d+", f"SPLIT = {split_rows}", source, flags=re.MULTILINE)
     roots = {name.split(".")[0] for node in ast.walk(ast.parse(source)) for name in _imports(node)}
     assert roots <= {"__future__", "torch"}
     module = types.ModuleType("generated")
@@ -135,6 +147,10 @@ def check(dataset: Dataset, cohort: Cohort, rows: Rows | None = None, spread: fl
     exact = searched_probabilities(cohort, rows, torch.float64)
     model = generated(cohort, dtype=torch.float64)
     np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
+    if "SPLIT" in source_of(cohort):
+        for split_rows in (0, 1 << 30):
+            model = generated(cohort, dtype=torch.float64, split_rows=split_rows)
+            np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
     if len(rows) > 1:
         assert exact.std(axis=0).min() > spread
 

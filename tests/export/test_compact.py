@@ -127,7 +127,7 @@ def test_closed_neurons_are_gone(dataset: Dataset) -> None:
         count = int(is_open[domain].sum())
         assert count <= 0.75 * WIDTH
         d1, d2 = (plan.layers[name][0].product(domain) for name in ("d1", "d2"))
-        assert d1.weight.shape == (count, WIDTH)
+        assert d1.weight.shape == (count + 1, WIDTH)  # and one that is always 0
         assert d2.reads is not None
         assert d2.reads.tolist() == is_open[domain].nonzero()[:, 0].tolist()
         assert d2.weight.shape[1] == count

@@ -21,9 +21,10 @@ def applied(product: Product, x: Tensor) -> Tensor:
     """What a generated model computes."""
     read = x if product.reads is None else x[:, product.reads]
     h = functional.linear(read, product.weight, product.bias)
+    if product.constants is not None:
+        h = torch.cat([h, product.constants.expand(len(x), -1)], 1)
     if product.places is not None:
-        assert product.constants is not None
-        h = torch.cat([h, product.constants.expand(len(x), -1)], 1)[:, product.places]
+        h = h[:, product.places]
     if product.down is None:
         return h
     assert product.up is not None
@@ -46,6 +47,7 @@ def test_the_same_numbers_from_less(closed_inputs: int, closed_outputs: int) -> 
     assert (product.places is not None) == (closed_outputs >= WORTHWHILE * OUTPUTS or closed_inputs == INPUTS)
     read = INPUTS if product.reads is None else max(INPUTS - closed_inputs, 1)
     computed = OUTPUTS if product.places is None else max(OUTPUTS - closed_outputs, 1)
+    computed += product.places is not None and product.constants is None
     if closed_inputs < INPUTS:
         assert product.multiply_adds == read * computed
 
