@@ -86,7 +86,7 @@ def write_folder(
         def exact() -> dict[str, Tensor]:
             return model_state(plan, network, weights, torch.float64)
 
-        check = check_folder(folder, rounded, read.valid, scope=scope, exact=exact)
+        check = check_folder(folder, rounded, read.valid, plan=plan, exact=exact)
         if not check.largest_difference <= TOLERANCE:
             raise ExportMismatch(
                 f"the exported model differs from the searched network by {check.largest_difference:.2g} in a "
