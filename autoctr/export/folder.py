@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from autoctr.atomic import replacing, write_json, write_text
 from autoctr.data.dataset import Dataset
 from autoctr.data.encoder import Encoder
 from autoctr.errors import UserError
 from autoctr.export.bundle import bundle
-from autoctr.export.card import FILES, FORMAT, facts
+from autoctr.export.card import CARD, FILES, FORMAT, facts
 from autoctr.export.generate import model_plan, model_source, model_state
+from autoctr.export.rounding import check_stored, cost, rounded_cohort
+from autoctr.export.scope import Scope
 from autoctr.export.verify import TOLERANCE, ExportMismatch, check_folder
 from autoctr.training.cohort import Cohort
-
-CARD = "card.json"
 
 
 def write_folder(
@@ -31,6 +33,8 @@ def write_folder(
     *,
     overwrite: bool = False,
     encoder: Encoder | None = None,
+    domains: Sequence[str] | None = None,
+    embeddings: str = "fp32",
 ) -> tuple[Path, float]:
     """Write ``model.py``, ``weights.safetensors``, ``features.json``, ``predict.py`` and ``card.json`` into ``out``.
 
@@ -43,11 +47,14 @@ def write_folder(
         card: metrics and whatever else should stand in ``card.json``, JSON-ready.
         overwrite: replace ``out`` whatever it holds.
         encoder: of the dataset; by default the one that lies in its folder.
+        domains: names of those that are exported; rows of others are scored as of an unknown domain. None = all.
+        embeddings: how embedding rows and frozen vectors are stored: ``fp32``, ``fp16``, or ``int8`` with a scale per
+            row. What the rounding costs on validation stands in ``card.json``.
 
-    Returns: ``out``, and the largest difference of a probability from the searched network's.
+    Returns: ``out``, and the largest difference of a probability from the searched network's (with rounded embeddings).
 
     Raises:
-        UserError: if ``out`` holds something else or cannot be written.
+        UserError: if ``out`` holds something else or cannot be written, or for an unknown domain or kind of embeddings.
         ExportMismatch: if a probability differs from the searched network's by more than 1e-5.
     """
     out = Path(out)
@@ -57,8 +64,13 @@ def write_folder(
         if dataset.folder is None:
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
         encoder = Encoder.load(dataset.folder)
-    weights, network = cohort.weights(), cohort.network
-    plan = model_plan(network, weights)
+    stored = check_stored(embeddings)
+    scope = Scope.of(cohort.network.statistics, encoder, domains)
+    rounded, read = rounded_cohort(cohort, dataset, stored)
+    if stored != "fp32":
+        card = {**card, "rounding": cost(cohort, rounded, dataset, read)}
+    weights, network = rounded.weights(), rounded.network
+    plan = model_plan(network, weights, scope, stored)
     with replacing(target) as folder:
         folder.mkdir()
         state = model_state(plan, network, weights)
@@ -66,11 +78,15 @@ def write_folder(
         save_file(state, folder / "weights.safetensors")
         # safetensors lets only the owner read
         (folder / "weights.safetensors").chmod((folder / "model.py").stat().st_mode & 0o777)
-        write_text(folder / "features.json", _features(encoder))
+        write_text(folder / "features.json", _features(scope.encoder(encoder)))
         write_text(folder / "predict.py", bundle("autoctr.export.standalone"))
-        written = {**card, **facts(plan, dataset, state, folder)}
+        written = {**card, **facts(plan, dataset, state, network, weights, folder)}
         write_json(folder / CARD, written)
-        check = check_folder(folder, cohort, dataset.valid)
+
+        def exact() -> dict[str, Tensor]:
+            return model_state(plan, network, weights, torch.float64)
+
+        check = check_folder(folder, rounded, read.valid, plan=plan, exact=exact)
         if not check.largest_difference <= TOLERANCE:
             raise ExportMismatch(
                 f"the exported model differs from the searched network by {check.largest_difference:.2g} in a "

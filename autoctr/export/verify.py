@@ -6,14 +6,18 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from autoctr.data.dataset import Rows
+from autoctr.export.plan import Plan
 from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
 from autoctr.training.rows import ResidentRows
@@ -34,6 +38,8 @@ spec.loader.exec_module(predict)
 import numpy, torch
 model = predict.load(folder)
 model.network.to(getattr(torch, sys.argv[3]))
+if (work / "exact.safetensors").exists():
+    model.network.load_state_dict(predict.load_file(work / "exact.safetensors"), assign=True)
 inputs = {name: numpy.load(work / f"{name}.npy") for name in model.inputs}
 if "numbers" in inputs:
     inputs["numbers"] = inputs["numbers"].astype(sys.argv[3])
@@ -59,7 +65,15 @@ def verify_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000)
     return check_folder(folder, cohort, rows, limit).largest_difference
 
 
-def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000) -> Check:
+def check_folder(
+    folder: Path,
+    cohort: Cohort,
+    rows: Rows,
+    limit: int = 10_000,
+    *,
+    plan: Plan | None = None,
+    exact: Callable[[], dict[str, Tensor]] | None = None,
+) -> Check:
     """Run the exported folder in a fresh interpreter that cannot import autoctr, and compare.
 
     In float32 rounding alone can move a probability: a pruner's threshold is a step, and a neuron that lies on it falls
@@ -67,11 +81,15 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000) 
     row beyond the tolerance does not count if both sides agree on it in float64, as long as such rows are rare (one in
     a hundred); how many there were is reported.
 
+    Where maps are merged, their weights are rounded once more, which matters in float64 only.
+
     Args:
         folder: a whole export.
         cohort: the member that was exported.
         rows: encoded rows; at most ``limit`` of them are compared, evenly spaced. Where the network reads snapshots,
             they read the newest, as every row does at serving time.
+        plan: of the folder's model, if it does not hold all domains; rows of others are compared as of an unknown one.
+        exact: makes the folder's weights anew, in float64; None takes them as they are.
 
     Raises:
         ExportMismatch: if the folder does not run.
@@ -79,11 +97,12 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000) 
     if len(rows) > limit:
         rows = rows.take(np.linspace(0, len(rows) - 1, limit).astype(np.int64))
     rows = newest(rows, cohort.network.statistics, cohort.network.embedding.tables)
-    differences = _differences(folder, cohort, rows, torch.float32)
+    pair = (rows, rows) if plan is None else (plan.scope.searched_rows(rows), plan.scope.exported_rows(rows))
+    differences = _differences(folder, cohort, pair, torch.float32, None)
     beyond = ~(differences <= TOLERANCE)
     rounding = np.zeros(len(rows), bool)
     if beyond.any() and beyond.mean() <= MOST_ROUNDING:
-        rounding = beyond & (_differences(folder, cohort, rows, torch.float64) <= EXACT)
+        rounding = beyond & (_differences(folder, cohort, pair, torch.float64, exact) <= EXACT)
     return Check(len(rows), float(differences[~rounding].max(initial=0.0)), int(rounding.sum()))
 
 
@@ -107,18 +126,29 @@ def searched_probabilities(cohort: Cohort, rows: Rows, dtype: torch.dtype) -> np
     return result.numpy()
 
 
-def _differences(folder: Path, cohort: Cohort, rows: Rows, dtype: torch.dtype) -> npt.NDArray[np.float64]:
-    """Each row's largest absolute difference of a probability, [N]."""
-    expected = searched_probabilities(cohort, rows, dtype)
-    found = _exported_probabilities(folder, rows, str(dtype).removeprefix("torch."))
+def _differences(
+    folder: Path,
+    cohort: Cohort,
+    pair: tuple[Rows, Rows],
+    dtype: torch.dtype,
+    exact: Callable[[], dict[str, Tensor]] | None,
+) -> npt.NDArray[np.float64]:
+    """Each row's largest absolute difference of a probability, [N]; ``pair`` are the rows as either side reads them."""
+    expected = searched_probabilities(cohort, pair[0], dtype)
+    state = None if exact is None else exact()
+    found = _exported_probabilities(folder, pair[1], str(dtype).removeprefix("torch."), state)
     if found.shape != expected.shape:
         raise ExportMismatch(f"{folder} gives probabilities of shape {found.shape}, not {expected.shape}")
     differences: npt.NDArray[np.float64] = np.abs(expected.astype(np.float64) - found).max(axis=1, initial=0.0)
     return differences
 
 
-def _exported_probabilities(folder: Path, rows: Rows, dtype: str) -> npt.NDArray[Any]:
+def _exported_probabilities(
+    folder: Path, rows: Rows, dtype: str, state: dict[str, Tensor] | None = None
+) -> npt.NDArray[Any]:
     with tempfile.TemporaryDirectory() as work:
+        if state is not None:
+            save_file(state, Path(work) / "exact.safetensors")
         for name in ("ids", "numbers", "vectors", "domain"):
             np.save(Path(work) / f"{name}.npy", np.asarray(getattr(rows, name)))
         # -P: nothing of the present folder is importable; -B: no __pycache__ in the export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ def export(
     trial: int | None = None,
     root: Path | str = DEFAULT_ROOT,
     storage: str | None = None,
+    domains: Sequence[str] | None = None,
+    embeddings: str = "fp32",
 ) -> tuple[Path, float]:
     """Write a trial's network as a folder that runs without autoctr.
 
     Args:
         trial: its number; the winner by default.
+        domains: names of those that are exported; rows of others are scored as of an unknown domain. None = all.
+        embeddings: how embedding rows and frozen vectors are stored: ``fp32``, ``fp16``, or ``int8`` with a scale per
+            row.
 
     Returns: the folder, and the largest difference of a probability from the searched network's.
 
     Raises:
-        UserError: if the study or the trial is not there, or its weights were not kept.
+        UserError: if the study or the trial is not there, its weights were not kept, or it has no such domain.
     """
     from autoctr.export.folder import write_folder
     from autoctr.search.stored import stored_network
@@ -35,7 +41,7 @@ def export(
     study = load_study(name, root=root, storage=storage)
     number = _number(study, trial)
     cohort, dataset = stored_network(study, number, open_dataset(study), "cpu")
-    return write_folder(cohort, dataset, Path(out), _card(study, number))
+    return write_folder(cohort, dataset, Path(out), _card(study, number), domains=domains, embeddings=embeddings)
 
 
 def _number(study: Study, trial: int | None) -> int:

@@ -49,7 +49,7 @@ def exported(dataset: Dataset, cohort: Cohort, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the check, which starts an interpreter."""
-    monkeypatch.setattr(folder_module, "check_folder", lambda *_: Check(0, 0.0, 0))
+    monkeypatch.setattr(folder_module, "check_folder", lambda *_, **__: Check(0, 0.0, 0))
 
 
 def test_holds_the_five_files_and_nothing_else(exported: Path) -> None:
@@ -144,8 +144,8 @@ def test_rounding_at_a_step_is_told_from_a_wrong_formula(
     from autoctr.export import verify
 
     def differences(apart: dict[torch.dtype, float], rows: int) -> Any:
-        def fake(folder: Path, cohort: Cohort, given: Any, dtype: torch.dtype) -> Any:
-            result = np.full(len(given), 1e-7)
+        def fake(folder: Path, cohort: Cohort, pair: Any, dtype: torch.dtype, exact: Any) -> Any:
+            result = np.full(len(pair[0]), 1e-7)
             result[:rows] = apart[dtype]
             return result
 
