@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from autoctr.errors import UserError
+from autoctr.search.front import find_trial
 from autoctr.search.inputs import open_dataset
 from autoctr.search.run import load_study
 from autoctr.search.study import DEFAULT_ROOT, Study
@@ -15,14 +16,15 @@ def export(
     name: str,
     out: Path | str,
     *,
-    trial: int | None = None,
+    trial: int | str | None = None,
     root: Path | str = DEFAULT_ROOT,
     storage: str | None = None,
 ) -> tuple[Path, float]:
     """Write a trial's network as a folder that runs without autoctr.
 
     Args:
-        trial: its number; the winner by default.
+        trial: its number, or ``pareto:fastest``, ``pareto:knee`` or ``pareto:best`` of the study's front, see
+            :func:`autoctr.search.front.chosen`; the winner by default.
 
     Returns: the folder, and the largest difference of a probability from the searched network's.
 
@@ -38,11 +40,11 @@ def export(
     return write_folder(cohort, dataset, Path(out), _card(study, number))
 
 
-def _number(study: Study, trial: int | None) -> int:
+def _number(study: Study, trial: int | str | None) -> int:
     best = study.best()
     if best is None:
         raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
-    number = best.number if trial is None else trial
+    number = best.number if trial is None else find_trial(study, trial)
     records = {record.number: record for record in study.records()}
     if number not in records:
         raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autoctr.errors import UserError
 from autoctr.search.events import Watcher
+from autoctr.search.front import read_objectives
 from autoctr.search.inputs import (
     at_precision,
     check_methods,
@@ -19,6 +20,7 @@ from autoctr.search.inputs import (
     load_inputs,
     load_source,
 )
+from autoctr.search.protect import FEWEST_OF_A_CLASS, MOST_NAMES, noisy, read_protected
 from autoctr.search.space import Space, load_space
 from autoctr.search.study import DEFAULT_ROOT, Settings, Study, StudyExists, fingerprint, names
 from autoctr.search.worker import conclude, work
@@ -48,7 +50,9 @@ def search(
     checkpoint_every: float | None = None,
     confirm: int = 0,
     seed: int = 0,
-    metric: str = "wauc",
+    metric: str | None = None,
+    objectives: str | Sequence[str] | None = None,
+    protect: str | Sequence[str] = (),
     data_seed: int | None = None,
     workers: int | None = None,
     gpus: Sequence[int] | None = None,
@@ -77,7 +81,11 @@ def search(
             writing one takes.
         confirm: seeds with which the best trials and the plain networks are trained again in the end, within the time
             limit; 0 = none, and one training decides.
-        metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
+        metric: ``wauc``, ``auc`` or ``logloss`` of the first label; ``wauc`` by default.
+        objectives: the metric and a cost, ``madds`` (multiply-adds per row), ``parameters`` or ``latency`` (measured
+            milliseconds per 1,024 rows), such as ``("wauc", "madds")``: what is both good and cheap is searched.
+        protect: ``domain:NAME>=plain``, one or several, or ``all``: domains in which no winner may be worse than trial
+            0 on validation.
         data_seed: of the data set's simulation, negatives and split.
         workers: processes that work on the study at once. gpus: of this machine, a worker or more for each.
         backend: ``loky`` for processes of this machine, or ``dask`` for those of the cluster of ``scheduler``
@@ -94,6 +102,7 @@ def search(
     from autoctr.training.precision import find_precision
 
     watcher = watcher or Watcher()
+    metric, pair = read_objectives(objectives, metric, METRICS)
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; legal are {', '.join(METRICS)}")
     if trials is None and time_limit is None:
@@ -119,11 +128,29 @@ def search(
     if study is not None and storage is None and Study(study, root, storage).exists():
         raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
     encoded = load_source(source)
+    protected = read_protected(protect, encoded.statistics.domains)
     check_scorable(encoded, metric)
     check_methods(loaded, encoded)
     loaded = fitting_space(at_precision(loaded, chosen), encoded, watcher)
+    if few := noisy(protected, encoded):
+        watcher.note(
+            f"protected with fewer than {FEWEST_OF_A_CLASS} validation rows of a class, so that noise decides: "
+            f"{', '.join(few[:MOST_NAMES])}"
+        )
     settings = Settings(
-        source, _space_name(space), metric, seed, device, trials, time_limit, size, chosen, checkpoint_every, confirm
+        source,
+        _space_name(space),
+        metric,
+        seed,
+        device,
+        trials,
+        time_limit,
+        size,
+        chosen,
+        checkpoint_every,
+        confirm,
+        pair,
+        protected,
     )
     stamp = fingerprint(settings, loaded, encoded.key)
     try:

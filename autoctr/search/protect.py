@@ -1,0 +1,98 @@
+"""Domains that must not be worse off with a study's winner than with the plain network.
+
+Means are compared exactly, without a tolerance: in a domain of few rows noise decides then, half the time against a
+network that is as good there. One that gave way within the noise would protect least where harm is likeliest, and of
+networks that may be alike a study takes the plain one anyway. A confirmation compares means over seeds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from autoctr.errors import UserError
+from autoctr.search.record import Record
+
+if TYPE_CHECKING:
+    from autoctr.data.dataset import Dataset
+
+ALL = "all"
+MOST_NAMES = 20
+#: With fewer rows of either class on validation a domain is named as one where noise decides.
+FEWEST_OF_A_CLASS = 100
+
+
+def read_protected(given: str | Sequence[str], domains: Sequence[str]) -> tuple[str, ...]:
+    """The domains that are to be protected, or ``all`` alone.
+
+    Args:
+        given: ``all`` or ``domain:NAME>=plain``, one or several. domains: of the data.
+
+    Raises:
+        UserError: for other words, or an unknown domain.
+    """
+    names: set[str] = set()
+    for text in [given] if isinstance(given, str) else given:
+        found = re.fullmatch(r"domain:(.+?)\s*>=\s*plain", text.strip())
+        if found is None and text.strip() != ALL:
+            raise UserError(f"protect is {text!r}; legal are {ALL} and domain:NAME>=plain")
+        name = ALL if found is None else found[1]
+        if found is not None and name not in domains:
+            more = f", and {len(domains) - MOST_NAMES} more" if len(domains) > MOST_NAMES else ""
+            raise UserError(f"unknown domain {name!r}; legal are {', '.join(domains[:MOST_NAMES])}{more}")
+        names |= {ALL} if found is None else {name}
+    return (ALL,) if ALL in names else tuple(name for name in domains if name in names)
+
+
+def noisy(protected: Sequence[str], dataset: Dataset) -> list[str]:
+    """The protected domains that have few validation rows of one class, so that noise decides there."""
+    import numpy as np
+
+    names, valid = dataset.statistics.domains, dataset.valid
+    rows = np.bincount(valid.domain, minlength=len(names) + 1)
+    ones = np.bincount(valid.domain, valid.labels[:, 0], minlength=len(names) + 1)
+    fewest = dict(zip(names, np.minimum(ones, rows - ones), strict=False))
+    return [name for name in _named(protected, names) if fewest[name] < FEWEST_OF_A_CLASS]
+
+
+def worse(
+    areas: Mapping[str, float | None], plain: Mapping[str, float | None], protected: Sequence[str]
+) -> dict[str, float]:
+    """By how much a network's area under the curve is below the plain one's, in each protected domain where it is.
+
+    A domain where the area is undefined, for want of a class, can be no worse; rows of unknown domains are no domain.
+    """
+    found = {}
+    for name in _named(protected, [name for name in plain if name != "unknown"]):
+        mine, its = areas.get(name), plain.get(name)
+        if mine is not None and its is not None and mine < its:
+            found[name] = its - mine
+    return found
+
+
+def _named(protected: Sequence[str], domains: Sequence[str]) -> Sequence[str]:
+    return domains if ALL in protected else protected
+
+
+def shortfalls(records: Sequence[Record], protected: Sequence[str]) -> dict[int, dict[str, float]]:
+    """Of each finished trial that is worse than trial 0 in a protected domain on validation: where, and by how much.
+
+    Empty until trial 0 has ended.
+    """
+    plain = next((record for record in records if record.number == 0 and record.state == "COMPLETE"), None)
+    if not protected or plain is None:
+        return {}
+    ended = [record for record in records if record.state == "COMPLETE" and record.valid is not None]
+    found = {record.number: worse(_areas(record), _areas(plain), protected) for record in ended}
+    return {number: where for number, where in found.items() if where}
+
+
+def _areas(record: Record) -> dict[str, float | None]:
+    return {name: score["auc"] for name, score in (record.valid or {"domains": {}})["domains"].items()}
+
+
+def allowed(records: Sequence[Record], protected: Sequence[str]) -> list[Record]:
+    """The trials that are no worse than trial 0 in any protected domain."""
+    refused = shortfalls(records, protected)
+    return [record for record in records if record.number not in refused]
