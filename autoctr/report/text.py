@@ -37,7 +37,7 @@ def study_text(study: Study) -> str:
     if best["test"] is not None:
         lines += ["", *_comparison(best)]
     lines += sizes(best, records)
-    if len(facts["front"]["trials"]) > 1:
+    if len(facts["front"]["trials"]) > (study.settings.cost is None):
         lines += ["", *front_lines(facts["front"])]
     if study.certificate is not None:
         lines += ["", *certificate_lines(study.certificate, study.ended)]

@@ -154,5 +154,8 @@ def find_trial(study: Study, trial: int | str) -> int:
         raise UserError(f"trial is {name!r}; legal are a trial's number and {legal}")
     found = study.choices(study.records())
     if not found:
-        raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
+        cost = study.settings.cost or "madds"
+        raise UserError(
+            f"study {study.name} has no finished trial of known {cost}; go on with: autoctr resume {study.name}"
+        )
     return found[choice].number
