@@ -66,7 +66,9 @@ def protection_lines(facts: dict[str, Any]) -> list[str]:
     if facts["protect"] is None:
         return []
     names = ", ".join(facts["protect"]["domains"])
-    lines = [f"protected, validation AUC no lower than plain: {'all domains' if names == 'all' else names}"]
+    lines = [
+        f"protected, validation AUC no lower than plain but for noise: {'all domains' if names == 'all' else names}"
+    ]
     refused = facts["protect"]["refused"]
     if refused is not None:
         where = _shortfalls(refused["worse"])

@@ -11,9 +11,9 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -180,10 +180,15 @@ def _tuned(study: Study, plain: Study) -> Entrant:
     return Entrant(f"{plain.name} trial {best.number}", candidate)
 
 
-def _means(areas: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The mean over the seeds in every domain where all are defined."""
-    known = [name for name in areas[0] if all(own[name] is not None for own in areas)]
-    return {name: math.fsum(own[name] or 0.0 for own in areas) / len(areas) for name in known}
+def _means(scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+    """Every domain's scores with the mean of its area over the seeds, whose rows are the same."""
+    found = {}
+    for name, domain in scores[0].domains.items():
+        areas = [own.domains[name].auc for own in scores]
+        known = [area for area in areas if area is not None]
+        mean = math.fsum(known) / len(known) if len(known) == len(areas) else None
+        found[name] = {**dataclasses.asdict(domain), "auc": mean}
+    return found
 
 
 class _Confirmation:
@@ -203,7 +208,7 @@ class _Confirmation:
         self.metric, self.device = study.settings.metric, torch.device(find_device(study.settings.device))
         self.sign = 1.0 if study.settings.direction == "maximize" else -1.0
         self._laboratory: Laboratory | None = None
-        self._areas: dict[str, dict[int, dict[str, float | None]]] = {}
+        self._valid: dict[str, dict[int, Scores]] = {}
 
     def certify(self, own: Sequence[Entrant], tuned: Sequence[Entrant]) -> Certificate:
         """Train all, choose among ``own``, the first of which is trial 0, and test.
@@ -281,13 +286,12 @@ class _Confirmation:
                 cohort, laboratory = self._trained(entrant, seed)
                 scores = score_members(cohort, laboratory.splits.valid, laboratory.dataset)[0]
                 found[entrant.name].append(getattr(scores, self.metric))
-                areas = {name: domain.auc for name, domain in scores.domains.items()}
-                self._areas.setdefault(entrant.name, {})[seed] = areas
+                self._valid.setdefault(entrant.name, {})[seed] = scores
         return found
 
     def _refused(self, own: Sequence[Entrant]) -> dict[str, dict[str, float]]:
         """Who has a lower mean than trial 0, the first of ``own``, in protected domains, and by how much."""
-        means = {entrant.name: _means(list(self._areas[entrant.name].values())) for entrant in own}
+        means = {entrant.name: _means(list(self._valid[entrant.name].values())) for entrant in own}
         plain, protected = means[own[0].name], self.study.settings.protect
         found = {name: worse(mine, plain, protected) for name, mine in means.items()}
         return {name: where for name, where in found.items() if where}

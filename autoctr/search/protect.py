@@ -7,9 +7,10 @@ networks that may be alike a study takes the plain one anyway. A confirmation co
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
 from autoctr.search.record import Record
@@ -17,7 +18,10 @@ from autoctr.search.record import Record
 if TYPE_CHECKING:
     from autoctr.data.dataset import Dataset
 
+#: A network's scores by domain, :class:`~autoctr.training.metrics.DomainScore` as a trial stores them.
+Domains = Mapping[str, Mapping[str, Any]]
 ALL = "all"
+TOLERANCE = 0.5
 MOST_NAMES = 20
 #: With fewer rows of either class on validation a domain is named as one where noise decides.
 FEWEST_OF_A_CLASS = 100
@@ -56,19 +60,33 @@ def noisy(protected: Sequence[str], dataset: Dataset) -> list[str]:
     return [name for name in _named(protected, names) if fewest[name] < FEWEST_OF_A_CLASS]
 
 
-def worse(
-    areas: Mapping[str, float | None], plain: Mapping[str, float | None], protected: Sequence[str]
-) -> dict[str, float]:
+def worse(mine: Domains, plain: Domains, protected: Sequence[str]) -> dict[str, float]:
     """By how much a network's area under the curve is below the plain one's, in each protected domain where it is.
 
-    A domain where the area is undefined, for want of a class, can be no worse; rows of unknown domains are no domain.
+    It is where the difference is more than ``TOLERANCE`` standard errors of the plain network's area. A domain where
+    the area is undefined, for want of a class, can be no worse; rows of unknown domains are no domain.
+
+    Args:
+        mine, plain: both networks' scores by domain, as a trial stores them.
     """
     found = {}
     for name in _named(protected, [name for name in plain if name != "unknown"]):
-        mine, its = areas.get(name), plain.get(name)
-        if mine is not None and its is not None and mine < its:
-            found[name] = its - mine
+        area, its = (side[name]["auc"] if name in side else None for side in (mine, plain))
+        if area is not None and its is not None and its - area > TOLERANCE * standard_error(plain[name]):
+            found[name] = its - area
     return found
+
+
+def standard_error(score: Mapping[str, Any]) -> float:
+    """The standard error of an area under the curve A of P positive and N negative rows (Hanley & McNeil, 1982).
+
+    √((A (1 - A) + (P - 1) (Q₁ - A²) + (N - 1) (Q₂ - A²)) / (P N)) with Q₁ = A / (2 - A) and Q₂ = 2 A² / (1 + A).
+    """
+    area, positives = score["auc"], score["positives"]
+    negatives = score["rows"] - positives
+    above, below = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+    variance = area * (1 - area) + (positives - 1) * above + (negatives - 1) * below
+    return math.sqrt(max(variance, 0.0) / (positives * negatives))
 
 
 def _named(protected: Sequence[str], domains: Sequence[str]) -> Sequence[str]:
@@ -83,13 +101,13 @@ def shortfalls(records: Sequence[Record], protected: Sequence[str]) -> dict[int,
     plain = next((record for record in records if record.number == 0 and record.state == "COMPLETE"), None)
     if not protected or plain is None:
         return {}
-    ended = [record for record in records if record.state == "COMPLETE" and record.valid is not None]
-    found = {record.number: worse(_areas(record), _areas(plain), protected) for record in ended}
+    ended = [record for record in records if record.state == "COMPLETE" and record.number > 0]
+    found = {record.number: worse(_domains(record), _domains(plain), protected) for record in ended}
     return {number: where for number, where in found.items() if where}
 
 
-def _areas(record: Record) -> dict[str, float | None]:
-    return {name: score["auc"] for name, score in (record.valid or {"domains": {}})["domains"].items()}
+def _domains(record: Record) -> Domains:
+    return record.valid["domains"] if record.valid is not None else {}
 
 
 def allowed(records: Sequence[Record], protected: Sequence[str]) -> list[Record]:
