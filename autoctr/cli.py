@@ -214,6 +214,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--fork", help="Go on in a new study of this name that takes over the trials that still hold.")
 @click.option("--space", "-s", help="With --fork: the new study's search space.")
+@click.option("--objectives", help="With --fork: the new study's objectives, such as wauc,madds.")
+@click.option("--protect", multiple=True, help="With --fork: the new study's protected domains.")
 @click.option("--trials", "-n", type=int, help="A new total number of trials.")
 @click.option("--time-limit", "-t", type=DURATION, help="A new total wall time.")
 @_worker_options

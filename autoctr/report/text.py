@@ -253,6 +253,8 @@ def trial_text(record: Record, metric: str) -> str:
         lines.append(f"multiply-adds per row: {dense:,}{closed}")
     if record.parameters is not None:
         lines.append(f"parameters without the embedding table: {record.parameters:,}")
+    if record.latency is not None:
+        lines.append(f"milliseconds per 1,024 rows: {record.latency:.3f}")
     if record.kept:
         low, high = min(record.kept), max(record.kept)
         share = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"

@@ -50,7 +50,9 @@ def _number(study: Study, trial: int | str | None) -> int:
         raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")
     if number not in study.kept():
         kept = ", ".join(map(str, study.kept())) or "none"
-        raise UserError(f"there are no weights of trial {number}; trials that can be exported: {kept}")
+        of_front = str(trial).startswith("pareto") and study.settings.cost is None
+        hint = "; search with --objectives to keep the front's" if of_front else ""
+        raise UserError(f"there are no weights of trial {number}; trials that can be exported: {kept}{hint}")
     return number
 
 

@@ -171,6 +171,8 @@ def resume(
     *,
     fork: str | None = None,
     space: Path | str | None = None,
+    objectives: str | Sequence[str] | None = None,
+    protect: str | Sequence[str] = (),
     trials: int | None = None,
     time_limit: float | None = None,
     workers: int | None = None,
@@ -187,16 +189,20 @@ def resume(
         workers, gpus, backend, scheduler: as for :func:`search`.
         fork: name of a new study that goes on instead, with data, space and code as they are now; it takes over the
             ended trials that still hold. The old one stays as it is.
-        space: of the new study, where it is to have another.
+        space, objectives, protect: of the new study, where it is to have others, as for :func:`search`.
         trials: a new total. time_limit: a new total, in seconds. None keeps what the study has.
 
     Raises:
         UserError: if data set, space or code no longer are what the study was started with.
     """
+    from autoctr.training.metrics import METRICS
+
     _check_totals(trials, time_limit)
     members = crew(workers, gpus, backend, scheduler, storage)
     if space is not None and fork is None:
         raise UserError("another space needs a new study; name it with --fork NEW")
+    if (objectives or protect) and fork is None:
+        raise UserError("other objectives or protected domains need a new study; name it with --fork NEW")
     study, watcher = load_study(name, root=root, storage=storage), watcher or Watcher()
     settings = study.settings
     settings = dataclasses.replace(
@@ -206,6 +212,10 @@ def resume(
         time_limit=time_limit or settings.time_limit,
     )
     loaded, dataset = load_inputs(settings, watcher)
+    if objectives:
+        settings = dataclasses.replace(settings, objectives=read_objectives(objectives, settings.metric, METRICS)[1])
+    if protect:
+        settings = dataclasses.replace(settings, protect=read_protected(protect, dataset.statistics.domains))
     stamp = fingerprint(settings, loaded, dataset.key)
     if fork is not None:
         study = _forked(study, fork, settings, loaded, stamp, watcher)
@@ -238,7 +248,7 @@ def _forked(
         stamp,
         root=study.folder.parent,
         storage=study.storage,
-        fill=lambda made: taken.append(take_over(study, made, space)),
+        fill=lambda made: taken.append(take_over(study, made, space, settings.cost)),
     )
     watcher.note(f"study {name} takes over {taken[0]} of {len(study.records())} trials of {study.name}")
     return made

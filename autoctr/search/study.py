@@ -249,8 +249,8 @@ class Study:
     def settings(self) -> Settings:
         """What the study was asked to do."""
         stored = self.database.user_attrs["settings"]
-        words = {name: tuple(stored[name]) for name in ("objectives", "protect") if stored.get(name)}
-        return Settings(**{**stored, **words})
+        pair, protected = stored.get("objectives"), stored.get("protect", ())
+        return Settings(**{**stored, "objectives": pair and tuple(pair), "protect": tuple(protected)})
 
     def set_totals(self, trials: int | None, time_limit: float | None) -> None:
         """New totals; the fingerprint does not cover them."""

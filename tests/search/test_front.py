@@ -21,7 +21,7 @@ from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED
 from autoctr.model.candidate import Candidate
-from autoctr.report import study_text
+from autoctr.report import study_text, trial_text
 from autoctr.search import proposal as proposal_module
 from autoctr.search.deliver import export
 from autoctr.search.front import NOISE, chosen, cost_of, find_trial, front, read_objectives, spread
@@ -312,6 +312,13 @@ def test_the_fingerprint_covers_objectives_and_protected_domains(space: Space) -
     ]
 
 
+def test_a_study_of_other_objectives_is_not_joined(space_file: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'all.db'}"
+    search_small(tmp_path, space_file, trials=1, storage=storage)
+    with pytest.raises(UserError, match=r'objectives was absent and is now \["wauc", "madds"\]'):
+        search_small(tmp_path, space_file, trials=1, storage=storage, objectives="wauc,madds")
+
+
 # whole studies
 
 
@@ -414,8 +421,11 @@ def test_a_study_of_one_objective_has_a_front_as_well(finished: Study, tmp_path:
     assert members == front(study.records(), "maximize", "madds")
     assert summary(study)["front"]["trials"][-1]["marks"][-1] == "best"
     assert find_trial(study, "pareto:best") == members[-1].number
-    study.weights_path(members[0].number).unlink(missing_ok=True)
-    assert "(weights not kept)" in study_text(study)
+    for member in members:
+        study.weights_path(member.number).unlink(missing_ok=True)
+    assert "best (weights not kept)" in study_text(study)
+    with pytest.raises(UserError, match=r"no weights of trial \d+; .*; search with --objectives to keep the front's"):
+        export("s", tmp_path / "model", trial="pareto:best", root=tmp_path)
 
 
 def test_the_weights_of_a_crowded_front_are_thinned(
@@ -444,7 +454,8 @@ def test_latency_is_measured_and_multiply_adds_stand_for_it_before(sizes: Path, 
         assert 0 < made.latency < 1000
         assert made.cost == (made.multiply_adds or {})["dense"]
     assert summary(study)["front"]["cost"] == "latency"
-    assert "milliseconds per 1,024 rows" in study_text(study)
+    assert "cheaper (milliseconds per 1,024 rows)" in study_text(study)
+    assert f"milliseconds per 1,024 rows: {study.records()[0].latency:.3f}" in trial_text(study.records()[0], "wauc")
 
 
 @pytest.mark.parametrize("changes", [{}, {"rank": 4}, {"sparsity": 0.2}, {"keep_rate": 0.5}])
@@ -457,6 +468,26 @@ def test_costs_before_training_are_those_after(
     assert laboratory.cost(small, "parameters") == outcome.parameters
     assert laboratory.cost(small, "madds") == outcome.multiply_adds["dense"]
     assert laboratory.cost(small, "latency") == laboratory.cost(small, "madds")
+
+
+def test_a_study_goes_on_with_another_objective_and_protected_domains_in_a_fork(
+    finished: Study, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.folder, tmp_path / "s")
+    domain = next(iter((finished.records()[0].valid or {})["domains"]))
+    wanted: dict[str, Any] = {"objectives": "wauc,parameters", "protect": f"domain:{domain}>=plain"}
+    with pytest.raises(UserError, match="objectives or protected domains need a new study; name it with --fork NEW"):
+        resume("s", root=tmp_path, **wanted)
+    with pytest.raises(UserError, match="the first objective is auc, but the metric is wauc"):
+        resume("s", fork="t", root=tmp_path, objectives="auc,madds")
+    found = resume("s", fork="t", root=tmp_path, trials=9, **wanted)
+    assert (found.settings.objectives, found.settings.protect) == (("wauc", "parameters"), (domain,))
+    records = found.records()
+    assert [r.value for r in records[:8]] == [r.value for r in finished.records()]
+    assert [r.cost for r in records if r.state == "COMPLETE"] == [
+        r.parameters for r in records if r.state == "COMPLETE"
+    ]
+    assert found.front(records) == front(found.allowed(records), "maximize", "parameters")
 
 
 def test_a_fork_takes_costs_along(searched: Study, tmp_path: Path) -> None:
