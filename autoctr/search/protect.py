@@ -4,7 +4,7 @@ A domain's validation AUC may be below trial 0's by no more than ``TOLERANCE`` s
 from the domain's clicks and rows. On the same rows the AUCs of two alike networks differ by a third of it (0.35; 4
 networks beside trial 0 in the 10 domains of taobao-sim). Without a tolerance, a network that is as good in a domain is
 refused there half of the time, and hardly any passes in ten: 11 of those 40 were below, 5 of them on the test split as
-well, and every network was in some domain. With half a standard error 1 of the 40 is refused, rightly by the test split,
+well, and every network was in some domain. With half a standard error 1 of the 40 is refused, rightly by the test rows,
 and what passes is nowhere worse there by half a standard error. Small domains are the less protected for it, as far as
 nobody can tell: :func:`noisy` names them. A confirmation compares means over seeds.
 """
