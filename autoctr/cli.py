@@ -151,6 +151,14 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--time-limit", "-t", type=DURATION, help="Total wall time, such as 20m or 1h30m.")
 @click.option("--study", help="Name of the study.  [default: data set and space]")
 @click.option("--metric", help="wauc, auc or logloss of the first label.  [default: wauc]")
+@click.option(
+    "--objectives",
+    help="The metric and a cost, such as wauc,madds: search what is both good and cheap. Costs: madds (multiply-adds "
+    "per row), parameters, latency (measured, so noisy).",
+)
+@click.option(
+    "--protect", multiple=True, help="No winner worse than plain there: 'domain:NAME>=plain' (repeatable), or all."
+)
 @click.option("--device", help="auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option("--precision", help="auto, fp32 or bf16, for training steps.  [default: the space's, or auto]")
 @click.option("--cohort", type=COHORT_SIZE, help="How many candidates train together at most.  [default: auto]")
@@ -166,7 +174,7 @@ def search(recipe: str | None, **arguments: Any) -> None:
 
     options = {} if recipe is None else _read_recipe(recipe)
     seed, data_seed = arguments.pop("seed"), arguments.pop("data_seed")
-    options |= {name: value for name, value in arguments.items() if value is not None}
+    options |= {name: value for name, value in arguments.items() if value not in (None, ())}
     options["seed"] = seed if seed is not None else options.get("seed", 0)
     if data_seed is not None:
         options["data_seed"] = data_seed
@@ -206,6 +214,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--fork", help="Go on in a new study of this name that takes over the trials that still hold.")
 @click.option("--space", "-s", help="With --fork: the new study's search space.")
+@click.option("--objectives", help="With --fork: the new study's objectives, such as wauc,madds.")
+@click.option("--protect", multiple=True, help="With --fork: the new study's protected domains.")
 @click.option("--trials", "-n", type=int, help="A new total number of trials.")
 @click.option("--time-limit", "-t", type=DURATION, help="A new total wall time.")
 @_worker_options
@@ -295,11 +305,12 @@ def studies(root: Path, storage: str | None) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--trial", type=int, help="Show one trial instead of the winner.")
+@click.option("--trial", help="Show one trial instead of the winner: a number or pareto:fastest, knee or best.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 @_where
-def show(name: str, trial: int | None, as_json: bool, root: Path, storage: str | None) -> None:
+def show(name: str, trial: str | None, as_json: bool, root: Path, storage: str | None) -> None:
     """Show what a study found."""
+    from autoctr.search.front import find_trial
     from autoctr.search.run import load_study
     from autoctr.search.summary import summary
 
@@ -307,7 +318,7 @@ def show(name: str, trial: int | None, as_json: bool, root: Path, storage: str |
     if as_json and trial is None:
         click.echo(json.dumps(summary(study), indent=1))
     elif trial is not None:
-        record = _record(study, trial)
+        record = _record(study, find_trial(study, trial))
         if as_json:
             click.echo(json.dumps(record.to_dict(), indent=1))
         else:
@@ -441,7 +452,9 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
-@click.option("--trial", type=int, help="Trial to export.  [default: the winner]")
+@click.option(
+    "--trial", help="Its number, or pareto:fastest, pareto:knee or pareto:best of the front.  [default: the winner]"
+)
 @click.option("--domains", multiple=True, help="Names of domains, with commas or repeated; others count as unknown.")
 @click.option("--embeddings", default="fp32", show_default=True, help="Numbers of embedding rows: fp32, fp16 or int8.")
 @_where

@@ -12,7 +12,8 @@ import autoctr
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.progress import outline
 from autoctr.report import pictures
-from autoctr.report.text import certificate_lines, lead_lines, network_lines, sizes
+from autoctr.report.text import certificate_lines, lead_lines, network_lines, protection_lines, sizes
+from autoctr.search.protect import ALL
 from autoctr.search.record import Record
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _verdict(study: Study, records: Sequence[Record], facts: dict[str, Any]) -> 
     if best is None:
         return [*lines, "<p>No trial has ended yet.</p>"]
     words = [f"Trial {best['number']} wins with a validation {facts['metric']} of {best['value']:.5f}."]
-    words += lead_lines(best, list(records), study.settings.direction)
+    words += lead_lines(best, study.allowed(records), study.settings.direction) + protection_lines(facts)
     lines += [f"<p>{_text(line[0].upper() + line[1:])}</p>" for line in words]
     if study.certificate is not None:
         lines.append(_lines(certificate_lines(study.certificate, ended)))
@@ -254,5 +255,7 @@ def _commands(study: Study) -> list[str]:
     if settings.time_limit is not None:
         given.append(f"--time-limit {settings.time_limit:g}")
     given += [f"--precision {settings.precision}"] if settings.precision else []
+    given += [f"--objectives {','.join(settings.objectives)}"] if settings.objectives else []
+    given += [f"--protect '{name if name == ALL else f'domain:{name}>=plain'}'" for name in settings.protect]
     given.append(f"--study {study.name}")
     return [f"autoctr search {' '.join(given)}", f"autoctr export {study.name} --out model/"]

@@ -31,11 +31,14 @@ def study_text(study: Study) -> str:
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
     lines.append(f"winner: trial {best['number']}, validation {facts['metric']} {best['value']:.5f}")
-    lines += lead_lines(best, records, study.settings.direction)
+    lines += lead_lines(best, study.allowed(records), study.settings.direction)
+    lines += protection_lines(facts)
     lines += _method_lines(facts)
     if best["test"] is not None:
         lines += ["", *_comparison(best)]
     lines += sizes(best, records)
+    if len(facts["front"]["trials"]) > (study.settings.cost is None):
+        lines += ["", *front_lines(facts["front"])]
     if study.certificate is not None:
         lines += ["", *certificate_lines(study.certificate, study.ended)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
@@ -56,6 +59,44 @@ def lead_lines(best: dict[str, Any], records: list[Record], direction: Direction
     return [
         f"trial {ahead.number} has {ahead.value:.5f}, but no clear lead over the plain network: {_interval(ahead.lead)}"
     ]
+
+
+def protection_lines(facts: dict[str, Any]) -> list[str]:
+    """The protected domains, and who would have won but for them."""
+    if facts["protect"] is None:
+        return []
+    names = ", ".join(facts["protect"]["domains"])
+    lines = [
+        f"protected, validation AUC no lower than plain but for noise: {'all domains' if names == 'all' else names}"
+    ]
+    refused = facts["protect"]["refused"]
+    if refused is not None:
+        where = _shortfalls(refused["worse"])
+        lines.append(
+            f"trial {refused['number']} would have won ({refused['value']:.5f}), but is worse than plain in {where}"
+        )
+    return lines
+
+
+def _shortfalls(worse: dict[str, float]) -> str:
+    return ", ".join(f"domain {name} ({-shortfall:+.5f})" for name, shortfall in worse.items())
+
+
+def front_lines(front: dict[str, Any]) -> list[str]:
+    """The trials of which no other is both cheaper and better, as a table."""
+    rows = [("trial", front["metric"], "to trial 0", front["cost"], "to trial 0", "")]
+    for trial in front["trials"]:
+        cost = f"{trial['cost']:.3f}" if front["cost"] == "latency" else f"{trial['cost']:,.0f}"
+        difference = "" if trial["difference"] is None else f"{trial['difference']:+.5f}"
+        share = "" if trial["share"] is None else f"{trial['share']:.2f}x"
+        marks = ", ".join(trial["marks"]) + ("" if trial["kept"] else " (weights not kept)")
+        rows.append((str(trial["number"]), f"{trial['value']:.5f}", difference, cost, share, marks.strip()))
+    widths = [max(len(row[place]) for row in rows) for place in range(5)]
+    table = [
+        "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows
+    ]
+    head = f"no other trial is both cheaper ({front['what']}) and better (validation {front['metric']}):"
+    return [head, *(row.rstrip() for row in table)]
 
 
 def _method_lines(facts: dict[str, Any]) -> list[str]:
@@ -136,7 +177,7 @@ def certificate_lines(certificate: Certificate, ended: int) -> list[str]:
         "better": f"{name} is better than every plain network",
         "worse": f"{name} is worse than a plain network",
         "not distinguishable": f"{name} is not distinguishable from the strongest plain network, {found.strongest}",
-        "plain": f"no finalist validates better than {name}, the plain network",
+        "plain": f"no finalist {'that may win ' if found.worse else ''}validates better than {name}, the plain network",
     }
     searched = ", ".join(f"{study} for {seconds / 60:.1f} min" for study, seconds in found.seconds.items())
     lines = [f"certificate, {found.seeds} seeds each: {verdicts[found.verdict]} (searched: {searched})"]
@@ -146,6 +187,8 @@ def certificate_lines(certificate: Certificate, ended: int) -> list[str]:
         lines.append("test already seen: it had been read for an earlier winner before this one was chosen")
     valid = ", ".join(f"{trial} {_mean(interval)}" for trial, interval in found.valid.items())
     lines.append(f"chosen by validation {found.metric}: {valid}")
+    for trial, worse in found.worse.items():
+        lines.append(f"{trial} cannot win: on validation its mean is worse than plain in {_shortfalls(worse)}")
     head = f"test {found.metric}"
     width = max(len(row) for row in (head, *found.plain))
     lines.append(f"{head:{width}}  {_mean(found.test)}  {name}")
@@ -210,6 +253,8 @@ def trial_text(record: Record, metric: str) -> str:
         lines.append(f"multiply-adds per row: {dense:,}{closed}")
     if record.parameters is not None:
         lines.append(f"parameters without the embedding table: {record.parameters:,}")
+    if record.latency is not None:
+        lines.append(f"milliseconds per 1,024 rows: {record.latency:.3f}")
     if record.kept:
         low, high = min(record.kept), max(record.kept)
         share = f"{low:.3f}" if high - low < 5e-4 else f"{low:.3f} to {high:.3f}"

@@ -42,6 +42,7 @@ class Certificate:
         domains: the leads over the strongest plain network by domain, at ``domain_level``.
         seen: whether the test split had been read before the winner was chosen.
         seconds: of search, of the study and of those that the plain networks come from.
+        worse: by how much a trial's mean on validation is below trial 0's in protected domains, so that it cannot win.
     """
 
     metric: str
@@ -56,6 +57,7 @@ class Certificate:
     domain_level: float
     seen: bool
     seconds: dict[str, float]
+    worse: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     @property
     def strongest(self) -> str | None:
@@ -87,7 +89,7 @@ class Certificate:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Certificate:
         """The inverse of :meth:`to_dict`."""
-        stored = {field.name: value[field.name] for field in dataclasses.fields(cls)}
+        stored = {field.name: value[field.name] for field in dataclasses.fields(cls) if field.name in value}
         stored["valid"] = {name: Interval(**own) for name, own in stored["valid"].items()}
         stored["test"] = Interval(**stored["test"])
         stored["plain"] = {

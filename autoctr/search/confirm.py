@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ from autoctr.search.baselines import without_methods
 from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
 from autoctr.search.compare import as_learned
 from autoctr.search.inputs import find_device, open_dataset
-from autoctr.search.record import FINALISTS
+from autoctr.search.protect import shortfalls, worse
+from autoctr.search.record import FINALISTS, ranked
 from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, SCHEMA_VERSION, Study
@@ -135,22 +136,24 @@ def certify(
 
 
 def _own(study: Study, finalists: int) -> list[Entrant]:
-    """Trial 0 and the best others, no network twice.
+    """Trial 0 and the best others, no network twice; those that were worse in a protected domain come last.
 
     Raises:
         UserError: if the study has no trial 0, or nothing else.
     """
-    sign = 1 if study.settings.direction == "maximize" else -1
-    ended = [record for record in study.records() if record.state == "COMPLETE" and record.value is not None]
-    if not ended or ended[0].number != 0:
+    records = study.records()
+    ended = ranked(records, study.settings.direction)
+    plain = next((record for record in ended if record.number == 0), None)
+    if plain is None:
         raise UserError(f"study {study.name} has no finished trial 0; go on with: autoctr resume {study.name}")
-    others = sorted(ended[1:], key=lambda record: (-sign * (record.value or 0.0), record.number))
+    refused = shortfalls(records, study.settings.protect)
+    others = sorted((record for record in ended if record.number > 0), key=lambda record: record.number in refused)
     if not others:
         raise UserError(
             f"study {study.name} has no finished trial but 0; go on with: autoctr resume {study.name} --trials N"
         )
     found: dict[Candidate, Entrant] = {}
-    for record in [ended[0], *others[:MOST_FINALISTS]]:  # of which the weights are kept
+    for record in [plain, *others[:MOST_FINALISTS]]:  # of which the weights are kept
         candidate = as_learned(record.candidate)
         found.setdefault(candidate.effective(), Entrant(f"trial {record.number}", candidate, record.number))
     return list(found.values())[: finalists + 1]
@@ -177,6 +180,17 @@ def _tuned(study: Study, plain: Study) -> Entrant:
     return Entrant(f"{plain.name} trial {best.number}", candidate)
 
 
+def _means(scores: Sequence[Scores]) -> dict[str, dict[str, Any]]:
+    """Every domain's scores with the mean of its area over the seeds, whose rows are the same."""
+    found = {}
+    for name, domain in scores[0].domains.items():
+        areas = [own.domains[name].auc for own in scores]
+        known = [area for area in areas if area is not None]
+        mean = math.fsum(known) / len(known) if len(known) == len(areas) else None
+        found[name] = {**dataclasses.asdict(domain), "auc": mean}
+    return found
+
+
 class _Confirmation:
     """The networks of a confirmation: each is trained once per seed, kept, and scored when it is asked for."""
 
@@ -194,6 +208,7 @@ class _Confirmation:
         self.metric, self.device = study.settings.metric, torch.device(find_device(study.settings.device))
         self.sign = 1.0 if study.settings.direction == "maximize" else -1.0
         self._laboratory: Laboratory | None = None
+        self._valid: dict[str, dict[int, Scores]] = {}
 
     def certify(self, own: Sequence[Entrant], tuned: Sequence[Entrant]) -> Certificate:
         """Train all, choose among ``own``, the first of which is trial 0, and test.
@@ -202,7 +217,9 @@ class _Confirmation:
             tuned: plain networks from elsewhere.
         """
         valid = self._validated([*own, *tuned])
-        winner = max(own, key=lambda entrant: (self.sign * math.fsum(valid[entrant.name]), entrant.number == 0))
+        refused = self._refused(own)
+        may_win = [entrant for entrant in own if entrant.name not in refused]
+        winner = max(may_win, key=lambda entrant: (self.sign * math.fsum(valid[entrant.name]), entrant.number == 0))
         twin = Entrant(f"{winner.name} without its methods", without_methods(winner.candidate))
         taken, plain = {winner.candidate.effective()}, list[Entrant]()
         for entrant in (own[0], *tuned, twin):  # each network once, under its first name
@@ -230,6 +247,7 @@ class _Confirmation:
             domain_level=LEVEL,
             seen=seen,
             seconds={},
+            worse=refused,
         )
         return found if found.strongest is None else self._by_domain(found, mine, theirs[found.strongest])
 
@@ -268,7 +286,15 @@ class _Confirmation:
                 cohort, laboratory = self._trained(entrant, seed)
                 scores = score_members(cohort, laboratory.splits.valid, laboratory.dataset)[0]
                 found[entrant.name].append(getattr(scores, self.metric))
+                self._valid.setdefault(entrant.name, {})[seed] = scores
         return found
+
+    def _refused(self, own: Sequence[Entrant]) -> dict[str, dict[str, float]]:
+        """Who has a lower mean than trial 0, the first of ``own``, in protected domains, and by how much."""
+        means = {entrant.name: _means(list(self._valid[entrant.name].values())) for entrant in own}
+        plain, protected = means[own[0].name], self.study.settings.protect
+        found = {name: worse(mine, plain, protected) for name, mine in means.items()}
+        return {name: where for name, where in found.items() if where}
 
     def _tested(self, entrant: Entrant) -> Tested:
         """The test scores with every seed."""

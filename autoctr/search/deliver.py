@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoctr.errors import UserError
+from autoctr.search.front import find_trial
 from autoctr.search.inputs import open_dataset
 from autoctr.search.run import load_study
 from autoctr.search.study import DEFAULT_ROOT, Study
@@ -16,7 +17,7 @@ def export(
     name: str,
     out: Path | str,
     *,
-    trial: int | None = None,
+    trial: int | str | None = None,
     root: Path | str = DEFAULT_ROOT,
     storage: str | None = None,
     domains: Sequence[str] | None = None,
@@ -25,7 +26,8 @@ def export(
     """Write a trial's network as a folder that runs without autoctr.
 
     Args:
-        trial: its number; the winner by default.
+        trial: its number, or ``pareto:fastest``, ``pareto:knee`` or ``pareto:best`` of the study's front, see
+            :func:`autoctr.search.front.chosen`; the winner by default.
         domains: names of those that are exported; rows of others are scored as of an unknown domain. None = all.
         embeddings: how embedding rows and frozen vectors are stored: ``fp32``, ``fp16``, or ``int8`` with a scale per
             row.
@@ -44,17 +46,19 @@ def export(
     return write_folder(cohort, dataset, Path(out), _card(study, number), domains=domains, embeddings=embeddings)
 
 
-def _number(study: Study, trial: int | None) -> int:
+def _number(study: Study, trial: int | str | None) -> int:
     best = study.best()
     if best is None:
         raise UserError(f"study {study.name} has no finished trial; go on with: autoctr resume {study.name}")
-    number = best.number if trial is None else trial
+    number = best.number if trial is None else find_trial(study, trial)
     records = {record.number: record for record in study.records()}
     if number not in records:
         raise UserError(f"study {study.name} has no trial {number}; it has 0 to {len(records) - 1}")
     if number not in study.kept():
         kept = ", ".join(map(str, study.kept())) or "none"
-        raise UserError(f"there are no weights of trial {number}; trials that can be exported: {kept}")
+        of_front = str(trial).startswith("pareto") and study.settings.cost is None
+        hint = "; search with --objectives to keep the front's" if of_front else ""
+        raise UserError(f"there are no weights of trial {number}; trials that can be exported: {kept}{hint}")
     return number
 
 

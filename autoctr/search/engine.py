@@ -19,10 +19,11 @@ from autoctr.model.network import SHAPE_FIELDS
 from autoctr.search.clock import Clock
 from autoctr.search.cohort_size import measured_size
 from autoctr.search.events import Watcher
+from autoctr.search.latency import milliseconds
 from autoctr.search.lead import Judge
 from autoctr.search.proposal import propose
 from autoctr.search.record import FINALISTS, Record, confirmation_seconds
-from autoctr.search.rungs import is_weak
+from autoctr.search.rungs import is_weak, rivals, weakest
 from autoctr.search.space import Space
 from autoctr.search.study import OpenTrial, Study
 from autoctr.search.trial import Laboratory, Outcome, Preparation
@@ -90,7 +91,7 @@ class Engine:
         self.study, self.space, self.laboratory, self.clock, self.watcher = study, space, laboratory, clock, watcher
         self.settings = study.settings
         self.direction, self.metric = self.settings.direction, self.settings.metric
-        self.sign = 1 if self.direction == "maximize" else -1
+        self.sign, self.cost = 1 if self.direction == "maximize" else -1, self.settings.cost
         self.every = rung_rows(len(laboratory.dataset.train))
         self.judge, self.keeper = Judge(study, laboratory), laboratory.keeper
         self.size = self._cohort_size()
@@ -324,6 +325,8 @@ class Engine:
                 expected=self._expected(records),
                 share=self._share(records),
                 shape=shape,
+                cost=self.cost,
+                protect=self.settings.protect,
             )
             if proposal is None:  # of this shape everything near has been tried
                 break
@@ -415,6 +418,8 @@ class Engine:
         self.running = group
         for entrant, own in zip(group, ready, strict=True):
             entrant.ready = dataclasses.replace(own, start=None)  # the cohort has its weights now
+            if self.cost is not None and entrant.trial is not None:
+                self.study.keep(entrant.trial, cost=self.laboratory.cost(own.candidate, self.cost))
 
     def _split(self, group: list[Entrant], error: Exception) -> None:
         """A cohort has failed, for want of memory say: each half starts again; a trial that fails alone has failed.
@@ -526,7 +531,7 @@ class Engine:
         Rows of earlier stages count, but one score of the network itself is no curve yet. Trial 0 is never asked: it
         is what the winner is measured against, and must not lose for want of time.
         """
-        others = [record for record in records if record.number != entrant.number]
+        others = rivals(entrant.number, records, by_cost=self.cost is not None)
         rows, value = standing.rungs[-1].rows, self._best(standing, len(standing.rungs))
         if len(standing.rungs) > 1 and is_weak(rows, value, others, self.every, self.direction):
             return "weak"
@@ -584,7 +589,8 @@ class Engine:
     def _trim(self) -> None:
         """Give up the weakest of too many paused trials."""
         while len(self.paused) > MOST_PAUSED:
-            worst = min(self.paused.values(), key=lambda paused: (self.sign * paused.value, -paused.number))
+            records = [record for record in self._records() if record.number in self.paused]
+            worst = weakest(records, self.direction, by_cost=self.cost is not None)
             self._give_up(self.paused.pop(worst.number))
 
     def _no_longer_weak(self, where: str | None = None) -> list[Paused]:
@@ -596,7 +602,7 @@ class Engine:
         records = self._records() if self.paused else []
         found = []
         for paused in sorted(self.paused.values(), key=lambda paused: (-self.sign * paused.value, paused.number)):
-            others = [record for record in records if record.number != paused.number]
+            others = rivals(paused.number, records, by_cost=self.cost is not None)
             if not is_weak(paused.rows, paused.value, others, self.every, self.direction):
                 found.append(paused)
         where = found[0].place if found and where is None else where
@@ -648,6 +654,9 @@ class Engine:
         self.study.keep(
             entrant.open, host=platform.node(), **_facts(outcome), seconds=entrant.seconds, speed=_speed(standing)
         )
+        if self.cost == "latency":
+            rows = self.laboratory.reader(outcome.candidate).splits.valid
+            self.study.keep(entrant.open, latency=milliseconds(outcome.cohort, rows))
         ended = self.study.tell(entrant.open, "COMPLETE", getattr(outcome.fitted.best, self.metric))
         self.study.state_path(entrant.number).unlink(missing_ok=True)
         self.study.discard_weights()

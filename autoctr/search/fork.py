@@ -17,14 +17,15 @@ SCORED_ALIKE = ("code schema version", "dataset", "metric", "seed")
 CACHES = ("supernets", "snapshots")
 
 
-def take_over(old: Study, new: Study, space: Space) -> int:
+def take_over(old: Study, new: Study, space: Space, cost: str | None) -> int:
     """Copy the ended trials of ``old`` that are candidates of ``space``, with leads, kept weights and caches.
 
     Nothing is taken where scores have changed their meaning, or trial 0, beside which every lead is measured, is
     another network now.
 
     Args:
-        new: a study without trials.
+        new: a study without trials. cost: its second objective; what a trial was known to cost before it was trained
+            is read off the trained one, where ``old`` has another.
 
     Returns: how many trials it has then.
     """
@@ -45,13 +46,17 @@ def take_over(old: Study, new: Study, space: Space) -> int:
                 return 0
             continue
         values = space.within(candidate)
+        facts = {name: fact for name, fact in trial.user_attrs.items() if name not in ("group", "owner")}
+        if cost not in (None, old.settings.cost):
+            dense = (facts.get("multiply_adds") or {}).get("dense")
+            facts["cost"] = facts.get("parameters") if cost == "parameters" else dense
         new.database.add_trial(
             optuna.trial.create_trial(
                 state=trial.state,
                 value=trial.value if trial.state == ended[0] else None,
                 params=values,
                 distributions={name: distributions[name] for name in values},
-                user_attrs={name: fact for name, fact in trial.user_attrs.items() if name not in ("group", "owner")},
+                user_attrs=facts,
                 intermediate_values=trial.intermediate_values,
             )
         )

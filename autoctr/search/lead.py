@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,8 @@ PLAIN = "trial 0 on the resamples"
 class Judge:
     """Measures the lead over trial 0 of every trial that could become the study's winner, and stores it.
 
+    With two objectives also that of the front's members, among which one is chosen by it.
+
     A lead is the trial's validation metric less that of trial 0, positive where the trial is better, as the middle 95 %
     over resamples of the users (of the rows, where users are unknown), the same for both networks.
     """
@@ -31,22 +35,28 @@ class Judge:
     def settle(self) -> None:
         """Measure until the best trial whose lead is unknown is not better than the winner."""
         while True:
-            records, direction = self.study.records(), self.study.settings.direction
-            winner, kept = winner_of(records, direction), self.study.kept()
-            if winner is None or not any(record.number == 0 and record.state == "COMPLETE" for record in records):
+            records, kept = self.study.records(), self.study.kept()
+            if not any(record.number == 0 and record.state == "COMPLETE" for record in records):
                 return
-            plain = self._of_plain(0 in kept)
-            if plain is None:
-                return
-            unknown = [record for record in records if record.number in kept and record.lead is None]
-            best = best_of([winner, *(record for record in unknown if record.number > 0)], direction)
-            if best is None or best.number == winner.number:
+            plain, due = self._of_plain(0 in kept), self._due(records, kept)
+            if plain is None or due is None:
                 return
             try:
-                self.study.set_lead(best.number, self._lead(best, plain))
+                self.study.set_lead(due.number, self._lead(due, plain))
             except UserError:
-                if best.number in self.study.kept():
+                if due.number in self.study.kept():
                     raise  # damaged; else another worker has discarded the weights meanwhile
+
+    def _due(self, records: Sequence[Record], kept: Sequence[int]) -> Record | None:
+        """The trial whose lead is to be measured next."""
+        study, direction = self.study, self.study.settings.direction
+        winner = winner_of(study.allowed(records), direction)
+        unknown = {r.number: r for r in records if r.number in kept and r.number > 0 and r.lead is None}
+        best = best_of(unknown.values() if winner is None else [winner, *unknown.values()], direction)
+        if best is not None and best.number in unknown:
+            return best
+        members = [] if study.settings.cost is None else study.front(records)
+        return next((record for record in members if record.number in unknown), None)
 
     def _of_plain(self, kept: bool) -> Tensor | None:
         """Trial 0's metric on the resamples: from its weights, or from the worker that has them; None before that."""

@@ -6,15 +6,21 @@ import contextlib
 import dataclasses
 import random
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from autoctr.errors import UserError
 from autoctr.model.architecture import FIXED, Architecture
 from autoctr.model.candidate import Candidate
+from autoctr.search.front import cost_of, front
+from autoctr.search.protect import shortfalls
 from autoctr.search.record import Direction, Record, best_of
 from autoctr.search.seeds import derive
 from autoctr.search.space import Space
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
 
 STARTUP_SHARE = 4
 MOST_STARTUP = 10
@@ -153,6 +159,8 @@ def propose(
     expected: int,
     share: float = 1.0,
     shape: dict[str, Any] | None = None,
+    cost: str | None = None,
+    protect: Sequence[str] = (),
 ) -> Proposal | None:
     """The candidate of trial ``number``; None if a ``shape`` is asked of which nothing new was found.
 
@@ -165,8 +173,10 @@ def propose(
             space has a plain network: it is quickly trained, and what the methods add is added to a tuned network.
         shape: values that a trial from 2 on must have, so that it trains with others in one cohort; those with one
             method on have their own.
+        cost: the second objective, a name of :data:`~autoctr.search.front.COSTS`.
+        protect: domains in which a trial must not be worse than trial 0, see :mod:`~autoctr.search.protect`.
     """
-    weights = derive(seed, 0, "weights")
+    weights, refused = derive(seed, 0, "weights"), shortfalls(records, protect)
     tried = {genes(record.candidate) for record in records}
     methods = each_method(space)
     if number == 0 or (number % 2 and number // 2 < len(methods)):
@@ -181,7 +191,8 @@ def propose(
         known = [r for r in records if all(getattr(r.candidate, name) == value for name, value in off)]
     found: Proposal | None = None
     for attempt in range(ATTEMPTS):
-        values = {**_values(searched, known, number, seed, direction, expected, attempt), **(shape or {})}
+        drawn = _values(searched, known, number, seed, direction, expected, attempt, cost, refused)
+        values = {**drawn, **(shape or {})}
         try:
             candidate = searched.candidate(values).replace(seed=weights)
         except ValueError:  # fields that do not go together
@@ -213,6 +224,8 @@ def _values(
     direction: Direction,
     expected: int,
     attempt: int,
+    cost: str | None,
+    refused: Mapping[int, Mapping[str, float]],
 ) -> dict[str, Any]:
     """Values of the varied fields of trial ``number``, where it is not the plain network or a method alone.
 
@@ -221,18 +234,24 @@ def _values(
     is hardly better than chance, while a change of the best is. Every second of these switches a method, or draws its
     fields anew. A later ``attempt``, after a proposal that has been tried already or is not legal, always changes an
     eighth of the best.
+
+    The best is among those that are no worse than trial 0 in a protected domain, and with two objectives any member of
+    their front.
     """
     source = random.Random(derive(seed, number, f"change {attempt}" if attempt else "change"))
     start = {**space.within(defaults(space)), **space.within(plain(space))}
     wider = 1 + attempt / 5  # what is near has been tried
     if number < 2 + startup_trials(expected):
         return _changed(space, start, CHANGED_AT_START * wider, source)
-    best = best_of(records, direction)
+    allowed = [record for record in records if record.number not in refused]
+    best = best_of(allowed, direction)
+    if cost is not None and (members := front(allowed, direction, cost)):
+        best = random.Random(derive(seed, number, f"front {attempt}")).choice(members)
     if number % 4 == 3 and not attempt and best is not None and switchable(space):
         return _with_method(space, {**start, **best.values}, source)
     if (number % 2 or attempt) and best is not None:
         return _changed(space, {**start, **best.values}, CHANGED_LATER * wider, source)
-    return _sample(space, records, number, seed, direction)
+    return _sample(space, records, number, seed, direction, cost, refused)
 
 
 def _changed(space: Space, values: dict[str, Any], share: float, source: random.Random) -> dict[str, Any]:
@@ -265,7 +284,15 @@ def _with_method(space: Space, values: dict[str, Any], source: random.Random) ->
     return changed
 
 
-def _sample(space: Space, records: Sequence[Record], number: int, seed: int, direction: Direction) -> dict[str, Any]:
+def _sample(
+    space: Space,
+    records: Sequence[Record],
+    number: int,
+    seed: int,
+    direction: Direction,
+    cost: str | None,
+    refused: Mapping[int, Mapping[str, float]],
+) -> dict[str, Any]:
     """Ask a fresh TPE sampler that sees the ended trials, and what did not fit, through a study in memory."""
     import optuna
 
@@ -276,22 +303,44 @@ def _sample(space: Space, records: Sequence[Record], number: int, seed: int, dir
             seed=derive(seed, number, "sampler"), multivariate=True, n_startup_trials=0
         )
     distributions = {name: part.distribution() for name, part in space.vary.items()}
-    study = optuna.create_study(direction=direction, sampler=sampler)
+    directions = [direction] if cost is None else [direction, "minimize"]
+    study = optuna.create_study(directions=directions, sampler=sampler)
     study.add_trials(
         [
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState[record.state if record.feasible else "PRUNED"],
-                value=record.value if record.state == "COMPLETE" else None,
-                intermediate_values=dict(record.rungs),
-                params={name: value for name, value in record.values.items() if name in distributions},
-                distributions={name: distributions[name] for name in record.values if name in distributions},
-                system_attrs={} if record.feasible else {"constraints:memory": 1.0},
-            )
+            _told(record, distributions, cost, refused.get(record.number, {}))
             for record in records
             if record.state not in ("RUNNING", "WAITING")
         ]
     )
     return dict(study.ask(distributions).params)
+
+
+def _told(
+    record: Record, distributions: Mapping[str, BaseDistribution], cost: str | None, worse: Mapping[str, float]
+) -> FrozenTrial:
+    """A trial as the sampler sees it: its score, or score and cost, and what it breaks.
+
+    With two objectives a pruned trial has no score: TPE orders such trials by their scores for one objective only.
+
+    Args:
+        worse: by how much it is worse than trial 0, in each protected domain where it is.
+    """
+    import optuna
+
+    state = record.state if record.feasible else "PRUNED"
+    told = [record.value] if cost is None else [record.value, cost_of(record, cost)]
+    values = [value for value in told if value is not None]
+    if state == "COMPLETE" and len(values) < len(told):
+        state = "PRUNED"
+    broken = {f"domain {name}": shortfall for name, shortfall in worse.items()}
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState[state],
+        values=values if state == "COMPLETE" else None,
+        intermediate_values=dict(record.rungs) if cost is None else {},
+        params={name: value for name, value in record.values.items() if name in distributions},
+        distributions={name: distributions[name] for name in record.values if name in distributions},
+        constraints=broken if record.feasible else {"memory": 1.0},
+    )
 
 
 def _wired(candidate: Candidate, records: Sequence[Record], number: int, seed: int, direction: Direction) -> Candidate:

@@ -30,7 +30,8 @@ class Record:
     mean overlap, ``reason`` why training ended, ``lead`` the 95 % interval of its lead over trial 0, where it was
     measured (see :class:`~autoctr.search.lead.Judge`), ``feasible`` is False where the candidate alone does not fit
     into memory, ``owner`` the slot of the worker that has or had it, and ``paused`` tells whether that worker put it
-    aside as weak.
+    aside as weak. With a cost as second objective, ``cost`` is what was known of it before the network was trained, and
+    ``latency`` milliseconds per 1,024 rows, if they are the cost.
     """
 
     number: int
@@ -53,6 +54,8 @@ class Record:
     feasible: bool = True
     owner: int = 0
     paused: bool = False
+    cost: float | None = None
+    latency: float | None = None
 
     @property
     def rows(self) -> int:
@@ -94,6 +97,8 @@ class Record:
             overlap=kept.get("overlap"),
             reason=kept.get("reason"),
             parameters=kept.get("parameters"),
+            cost=kept.get("cost"),
+            latency=kept.get("latency"),
             lead=None if lead is None else (lead[0], lead[1]),
             owner=kept.get("owner", 0),
             paused=kept.get("paused", False) and not trial.state.is_finished(),
@@ -101,11 +106,16 @@ class Record:
         )
 
 
-def best_of(records: Iterable[Record], direction: Direction) -> Record | None:
-    """The finished trial with the best validation score; the earlier one of equals."""
+def ranked(records: Iterable[Record], direction: Direction) -> list[Record]:
+    """The finished trials, the best validation score first; the earlier one of equals."""
     sign = 1 if direction == "maximize" else -1
     finished = [record for record in records if record.state == "COMPLETE" and record.value is not None]
-    return max(finished, key=lambda record: (sign * (record.value or 0.0), -record.number), default=None)
+    return sorted(finished, key=lambda record: (-sign * (record.value or 0.0), record.number))
+
+
+def best_of(records: Iterable[Record], direction: Direction) -> Record | None:
+    """The finished trial with the best validation score; the earlier one of equals."""
+    return next(iter(ranked(records, direction)), None)
 
 
 def winner_of(records: Iterable[Record], direction: Direction) -> Record | None:
@@ -122,8 +132,6 @@ def winner_of(records: Iterable[Record], direction: Direction) -> Record | None:
 
 def confirmation_seconds(records: Iterable[Record], direction: Direction, finalists: int, seeds: int) -> float:
     """What it is likely to take to train the finalists, trial 0 and the winner without its methods again."""
-    sign = 1 if direction == "maximize" else -1
-    ended = [record for record in records if record.state == "COMPLETE" and record.value is not None]
-    best = sorted(ended, key=lambda record: (-sign * (record.value or 0.0), record.number))[:finalists]
+    ended = ranked(records, direction)
     plain = [record for record in ended if record.number == 0]
-    return seeds * sum(record.seconds or 0.0 for record in [*best, *plain, *plain])
+    return seeds * sum(record.seconds or 0.0 for record in [*ended[:finalists], *plain, *plain])

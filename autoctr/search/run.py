@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from autoctr.errors import UserError
 from autoctr.search.events import Watcher
+from autoctr.search.front import read_objectives
 from autoctr.search.inputs import (
     at_precision,
     check_methods,
@@ -19,6 +20,7 @@ from autoctr.search.inputs import (
     load_inputs,
     load_source,
 )
+from autoctr.search.protect import FEWEST_OF_A_CLASS, MOST_NAMES, noisy, read_protected
 from autoctr.search.space import Space, load_space
 from autoctr.search.study import DEFAULT_ROOT, Settings, Study, StudyExists, fingerprint, names
 from autoctr.search.worker import conclude, work
@@ -48,7 +50,9 @@ def search(
     checkpoint_every: float | None = None,
     confirm: int = 0,
     seed: int = 0,
-    metric: str = "wauc",
+    metric: str | None = None,
+    objectives: str | Sequence[str] | None = None,
+    protect: str | Sequence[str] = (),
     data_seed: int | None = None,
     workers: int | None = None,
     gpus: Sequence[int] | None = None,
@@ -77,7 +81,11 @@ def search(
             writing one takes.
         confirm: seeds with which the best trials and the plain networks are trained again in the end, within the time
             limit; 0 = none, and one training decides.
-        metric: ``wauc``, ``auc`` or ``logloss`` of the first label.
+        metric: ``wauc``, ``auc`` or ``logloss`` of the first label; ``wauc`` by default.
+        objectives: the metric and a cost, ``madds`` (multiply-adds per row), ``parameters`` or ``latency`` (measured
+            milliseconds per 1,024 rows), such as ``("wauc", "madds")``: what is both good and cheap is searched.
+        protect: ``domain:NAME>=plain``, one or several, or ``all``: domains in which no winner may be worse than trial
+            0 on validation.
         data_seed: of the data set's simulation, negatives and split.
         workers: processes that work on the study at once. gpus: of this machine, a worker or more for each.
         backend: ``loky`` for processes of this machine, or ``dask`` for those of the cluster of ``scheduler``
@@ -94,6 +102,7 @@ def search(
     from autoctr.training.precision import find_precision
 
     watcher = watcher or Watcher()
+    metric, pair = read_objectives(objectives, metric, METRICS)
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; legal are {', '.join(METRICS)}")
     if trials is None and time_limit is None:
@@ -119,11 +128,29 @@ def search(
     if study is not None and storage is None and Study(study, root, storage).exists():
         raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
     encoded = load_source(source)
+    protected = read_protected(protect, encoded.statistics.domains)
     check_scorable(encoded, metric)
     check_methods(loaded, encoded)
     loaded = fitting_space(at_precision(loaded, chosen), encoded, watcher)
+    if few := noisy(protected, encoded):
+        watcher.note(
+            f"protected with fewer than {FEWEST_OF_A_CLASS} validation rows of a class, so that noise decides: "
+            f"{', '.join(few[:MOST_NAMES])}"
+        )
     settings = Settings(
-        source, _space_name(space), metric, seed, device, trials, time_limit, size, chosen, checkpoint_every, confirm
+        source,
+        _space_name(space),
+        metric,
+        seed,
+        device,
+        trials,
+        time_limit,
+        size,
+        chosen,
+        checkpoint_every,
+        confirm,
+        pair,
+        protected,
     )
     stamp = fingerprint(settings, loaded, encoded.key)
     try:
@@ -144,6 +171,8 @@ def resume(
     *,
     fork: str | None = None,
     space: Path | str | None = None,
+    objectives: str | Sequence[str] | None = None,
+    protect: str | Sequence[str] = (),
     trials: int | None = None,
     time_limit: float | None = None,
     workers: int | None = None,
@@ -160,16 +189,20 @@ def resume(
         workers, gpus, backend, scheduler: as for :func:`search`.
         fork: name of a new study that goes on instead, with data, space and code as they are now; it takes over the
             ended trials that still hold. The old one stays as it is.
-        space: of the new study, where it is to have another.
+        space, objectives, protect: of the new study, where it is to have others, as for :func:`search`.
         trials: a new total. time_limit: a new total, in seconds. None keeps what the study has.
 
     Raises:
         UserError: if data set, space or code no longer are what the study was started with.
     """
+    from autoctr.training.metrics import METRICS
+
     _check_totals(trials, time_limit)
     members = crew(workers, gpus, backend, scheduler, storage)
     if space is not None and fork is None:
         raise UserError("another space needs a new study; name it with --fork NEW")
+    if (objectives or protect) and fork is None:
+        raise UserError("other objectives or protected domains need a new study; name it with --fork NEW")
     study, watcher = load_study(name, root=root, storage=storage), watcher or Watcher()
     settings = study.settings
     settings = dataclasses.replace(
@@ -179,6 +212,10 @@ def resume(
         time_limit=time_limit or settings.time_limit,
     )
     loaded, dataset = load_inputs(settings, watcher)
+    if objectives:
+        settings = dataclasses.replace(settings, objectives=read_objectives(objectives, settings.metric, METRICS)[1])
+    if protect:
+        settings = dataclasses.replace(settings, protect=read_protected(protect, dataset.statistics.domains))
     stamp = fingerprint(settings, loaded, dataset.key)
     if fork is not None:
         study = _forked(study, fork, settings, loaded, stamp, watcher)
@@ -211,7 +248,7 @@ def _forked(
         stamp,
         root=study.folder.parent,
         storage=study.storage,
-        fill=lambda made: taken.append(take_over(study, made, space)),
+        fill=lambda made: taken.append(take_over(study, made, space, settings.cost)),
     )
     watcher.note(f"study {name} takes over {taken[0]} of {len(study.records())} trials of {study.name}")
     return made

@@ -1,4 +1,4 @@
-"""Which trials are weak beside the others at the same number of rows."""
+"""Which trials are weak beside the others at the same number of rows, or beside those that cost no more."""
 
 from __future__ import annotations
 
@@ -30,3 +30,30 @@ def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direc
         return False
     middle = scores[(len(scores) - 1) // 2] if direction == "maximize" else scores[len(scores) // 2]
     return value < middle if direction == "maximize" else value > middle
+
+
+def rivals(number: int, records: Sequence[Record], *, by_cost: bool) -> list[Record]:
+    """The trials beside which a trial may be weak: all others, or with ``by_cost`` those that cost no more.
+
+    So a cheap network is not stopped by dear ones. What a trial costs is taken as it is known before it is trained; one
+    of unknown cost stands beside none.
+    """
+    others = [record for record in records if record.number != number]
+    if not by_cost:
+        return others
+    own = next((record.cost for record in records if record.number == number), None)
+    return [record for record in others if record.cost is not None and own is not None and record.cost <= own]
+
+
+def weakest(records: Sequence[Record], direction: Direction, *, by_cost: bool) -> Record:
+    """The trial that the most of its rivals have a better score than; of equals the worst, and then the latest."""
+    sign = 1 if direction == "maximize" else -1
+
+    def gain(record: Record) -> float:
+        return sign * (record.value or 0.0)
+
+    def place(record: Record) -> tuple[int, float, int]:
+        better = sum(gain(other) > gain(record) for other in rivals(record.number, records, by_cost=by_cost))
+        return better, -gain(record), record.number
+
+    return max(records, key=place)

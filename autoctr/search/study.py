@@ -26,8 +26,10 @@ from autoctr.search.database import (
     sqlite_file,
     without_password,
 )
+from autoctr.search.front import MOST_MEMBERS, chosen, front, spread
 from autoctr.search.lease import Holder, Lease
-from autoctr.search.record import Direction, Record, winner_of
+from autoctr.search.protect import allowed
+from autoctr.search.record import Direction, Record, ranked, winner_of
 from autoctr.search.space import Space
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ class Settings:
     ``trials`` and ``time_limit`` (seconds) are totals over all runs, None = no bound. ``cohort`` is how many candidates
     train together, None = as many as the device is best at. ``precision`` holds for every candidate; None = the space's
     word. ``checkpoint_every`` is in seconds; None = by what a state takes to write. ``confirm`` is the number of seeds
-    of the confirmation in the end, 0 = none.
+    of the confirmation in the end, 0 = none. ``objectives`` are the metric and a cost of
+    :data:`autoctr.search.front.COSTS`, None = the metric alone. ``protect`` names domains in which no winner may be
+    worse than trial 0, see :mod:`autoctr.search.protect`.
     """
 
     source: dict[str, Any]
@@ -63,6 +67,13 @@ class Settings:
     precision: str | None = None
     checkpoint_every: float | None = None
     confirm: int = 0
+    objectives: tuple[str, str] | None = None
+    protect: tuple[str, ...] = ()
+
+    @property
+    def cost(self) -> str | None:
+        """The second objective."""
+        return None if self.objectives is None else self.objectives[1]
 
     @property
     def direction(self) -> Direction:
@@ -87,12 +98,14 @@ def fingerprint(settings: Settings, space: Space, dataset_key: str) -> dict[str,
     """What must not change while a study goes on."""
     import optuna
 
+    wanted = {"objectives": settings.objectives, "protect": settings.protect}
     return {
         "code schema version": SCHEMA_VERSION,
         "optuna": optuna.__version__.split(".")[0],
         "dataset": dataset_key,
         "metric": settings.metric,
         "seed": settings.seed,
+        **{name: list(words) for name, words in wanted.items() if words},
         **{f"space: fix {name}": value for name, value in space.fix.items()},
         **{f"space: vary {name}": part.to_dict() for name, part in space.vary.items()},
     }
@@ -248,7 +261,9 @@ class Study:
     @property
     def settings(self) -> Settings:
         """What the study was asked to do."""
-        return Settings(**self.database.user_attrs["settings"])
+        stored = self.database.user_attrs["settings"]
+        pair, protected = stored.get("objectives"), stored.get("protect", ())
+        return Settings(**{**stored, "objectives": pair and tuple(pair), "protect": tuple(protected)})
 
     def set_totals(self, trials: int | None, time_limit: float | None) -> None:
         """New totals; the fingerprint does not cover them."""
@@ -289,7 +304,19 @@ class Study:
         records, certificate = self.records(), self.certificate
         if certificate is not None and certificate.trials == len(_ended_numbers(records)):
             return next(record for record in records if record.number == certificate.winner)
-        return winner_of(records, self.settings.direction)
+        return winner_of(self.allowed(records), self.settings.direction)
+
+    def allowed(self, records: Sequence[Record]) -> list[Record]:
+        """The trials that may win: none that is worse than trial 0 in a protected domain."""
+        return allowed(records, self.settings.protect)
+
+    def front(self, records: Sequence[Record]) -> list[Record]:
+        """The trials that may win of which no other is both cheaper and better; the cheapest first."""
+        return front(self.allowed(records), self.settings.direction, self.settings.cost or "madds")
+
+    def choices(self, records: Sequence[Record]) -> dict[str, Record]:
+        """The named members of the front: ``fastest``, ``knee`` and ``best``."""
+        return chosen(records, self.front(records), self.settings.direction, self.settings.cost or "madds")
 
     @property
     def ended(self) -> int:
@@ -502,14 +529,19 @@ class Study:
         return self.folder / "trials" / f"{number:05d}.safetensors"
 
     def discard_weights(self) -> None:
-        """Keep the weights of trial 0, of the best trials and of those that have not ended only."""
-        sign = 1 if self.settings.direction == "maximize" else -1
-        records = self.records()
-        finished = [record for record in records if record.value is not None and record.state == "COMPLETE"]
-        finished.sort(key=lambda record: (-sign * (record.value or 0.0), record.number))
-        best = self.best()
-        kept = {0, *(record.number for record in finished[:KEPT_WEIGHTS])} | ({best.number} if best else set())
-        for number in (_ended_numbers(records) & set(self.kept())) - kept:
+        """Keep the weights of trial 0, of the best trials and of those that have not ended only.
+
+        With protected domains, the best of those that may win as well; with two objectives, the front.
+        """
+        records, present, best = self.records(), set(self.kept()), self.best()
+        kept = {0} | ({best.number} if best else set())
+        for among in (records, self.allowed(records)):
+            kept |= {record.number for record in ranked(among, self.settings.direction)[:KEPT_WEIGHTS]}
+        if self.settings.cost is not None:
+            marked = {record.number for record in self.choices(records).values()}
+            there = [record for record in self.front(records) if record.number in present]
+            kept |= marked | {record.number for record in spread(there, MOST_MEMBERS, self.settings.cost, marked)}
+        for number in (_ended_numbers(records) & present) - kept:
             self.weights_path(number).unlink(missing_ok=True)
 
     def discard_states(self) -> None:

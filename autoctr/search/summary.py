@@ -19,6 +19,8 @@ def summary(study: Study) -> dict[str, Any]:
         ],
         "methods": _methods_alone(study),
         "best_plain": _best_plain(study),
+        "front": front_facts(study),
+        "protect": protection(study),
         "best": None,
         "certificate": None if study.certificate is None else study.certificate.to_dict(),
     }
@@ -45,6 +47,57 @@ def summary(study: Study) -> dict[str, Any]:
         if ceiling is not None:
             result["best"]["ceiling"] = ceiling
     return result
+
+
+def front_facts(study: Study) -> dict[str, Any]:
+    """The trials of which no other is both cheaper and better, the cheapest first, beside trial 0.
+
+    Each has its ``value`` and ``cost``, the ``difference`` of its value from trial 0's and the ``share`` of trial 0's
+    cost that it needs (None without trial 0), what it is called (``marks``), and whether its weights are ``kept``.
+    """
+    from autoctr.search.front import COSTS, cost_of
+
+    records, kept, cost = study.records(), study.kept(), study.settings.cost or "madds"
+    names: dict[int, list[str]] = {}
+    for mark, record in study.choices(records).items():
+        names.setdefault(record.number, []).append(mark)
+    plain = next((record for record in records if record.number == 0 and record.state == "COMPLETE"), None)
+    value, price = (None, None) if plain is None else (plain.value, cost_of(plain, cost))
+    trials = []
+    for record in study.front(records):
+        mine, own = record.value or 0.0, cost_of(record, cost) or 0.0
+        trials.append(
+            {
+                "number": record.number,
+                "value": mine,
+                "cost": own,
+                "difference": None if value is None else mine - value,
+                "share": own / price if price else None,
+                "lead": record.lead,
+                "marks": names.get(record.number, []),
+                "kept": record.number in kept,
+            }
+        )
+    return {"metric": study.settings.metric, "cost": cost, "what": COSTS[cost], "trials": trials}
+
+
+def protection(study: Study) -> dict[str, Any] | None:
+    """The protected domains, and the trial that would have won but for them; None where none is protected.
+
+    Of a confirmed study the certificate says who cannot win.
+    """
+    from autoctr.search.protect import shortfalls
+    from autoctr.search.record import winner_of
+
+    protected, records = study.settings.protect, study.records()
+    if not protected:
+        return None
+    ahead, refused = winner_of(records, study.settings.direction), shortfalls(records, protected)
+    certificate, found = study.certificate, None
+    is_confirmed = certificate is not None and certificate.trials == study.ended
+    if ahead is not None and ahead.number in refused and not is_confirmed:
+        found = {"number": ahead.number, "value": ahead.value, "worse": refused[ahead.number]}
+    return {"domains": list(protected), "refused": found}
 
 
 def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:

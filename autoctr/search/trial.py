@@ -20,7 +20,7 @@ import torch
 
 from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
-from autoctr.model.build import dense_parameters, multiply_adds
+from autoctr.model.build import build_network, dense_parameters, multiply_adds
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.model.fusion import open_multiply_adds
 from autoctr.model.network import SHAPE_FIELDS
@@ -37,7 +37,7 @@ from autoctr.search.oneshot import (
 from autoctr.search.seeds import derive
 from autoctr.training import checkpoint
 from autoctr.training.adapters import adapted, smallest_ranks, truncated
-from autoctr.training.cohort import Cohort, Member
+from autoctr.training.cohort import Cohort, Member, frozen_tables
 from autoctr.training.fit import Diverged, Fit, Fitted, OutOfTime, Rung, Splits, Standing, score_members
 from autoctr.training.joining import alone, joined, rows_read
 from autoctr.training.keeping import Keeper, Work
@@ -416,6 +416,17 @@ class Laboratory:
             kept=ready.kept,
             overlap=ready.overlap,
         )
+
+    def cost(self, candidate: Candidate, name: str) -> int:
+        """What a candidate costs as far as is known before it is trained, with every neuron and rank.
+
+        Args:
+            name: of :data:`~autoctr.search.front.COSTS`; multiply-adds stand for the latency.
+        """
+        dataset = self.reader(candidate).dataset
+        if name != "parameters":
+            return multiply_adds(candidate, dataset.statistics)
+        return dense_parameters(build_network(dataset.statistics, [candidate], frozen_tables(dataset)))
 
     def _multiply_adds(self, candidate: Candidate, closed: dict[str, list[float]]) -> dict[str, int | list[int]]:
         statistics = self.dataset.statistics

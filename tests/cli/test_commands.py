@@ -45,7 +45,22 @@ def test_search_prints_plain_lines_where_there_is_no_terminal(root: Path) -> Non
 
 def test_show_json_has_the_promised_structure(shell: Shell, root: Path) -> None:
     facts = shown(shell, "sim", "--root", root)
-    assert facts.keys() == {"study", "dataset", "metric", "trials", "methods", "best_plain", "best", "certificate"}
+    wanted = {
+        "study",
+        "dataset",
+        "metric",
+        "trials",
+        "methods",
+        "best_plain",
+        "best",
+        "certificate",
+        "front",
+        "protect",
+    }
+    assert facts.keys() == wanted
+    assert facts["protect"] is None
+    member = {"number", "value", "cost", "difference", "share", "lead", "marks", "kept"}
+    assert all(row.keys() == member for row in facts["front"]["trials"])
     assert (facts["study"], facts["dataset"], facts["metric"]) == ("sim", "taobao-sim", "wauc")
     assert [trial["number"] for trial in facts["trials"]] == [0, 1, 2, 3]
     for trial in facts["trials"]:

@@ -35,6 +35,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_it_shows(root: Path) -> None:
     study = load_study("old", root=root)
+    assert (study.settings.objectives, study.settings.protect) == (None, ())
     assert [record.state for record in study.records()] == ["COMPLETE"] * 4
     assert study.certificate is None
     text = study_text(study)
