@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from autoctr.search.record import Record
 
 #: Options of a search that no recipe sets.
-OF_THIS_MACHINE = {"recipe", "root", "storage", "workers", "gpus", "backend", "scheduler"}
+OF_THIS_MACHINE = {"recipe", "export_to", "root", "storage", "workers", "gpus", "backend", "scheduler"}
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
@@ -105,7 +105,7 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--dataset", "-d", help="Name of a built-in data set; see: autoctr data list."),
             click.option("--data", type=FOLDER, help="Folder of the built-in data set's raw files."),
             click.option("--table", type=FILE, help="Your own rows: a parquet or csv file, or a folder of them."),
-            click.option("--schema", type=FILE, help="What the columns of --table are (YAML)."),
+            click.option("--schema", type=FILE, help="What --table's columns are (YAML).  [default: a search guesses]"),
             click.option("--rows", type=int, help="taobao-sim: about how many rows to simulate."),
             click.option("--truth", help="taobao-sim: the planted model (full, additive, shared)."),
             click.option("--data-seed", type=int, help="Seed of the simulation, the negatives and the split."),
@@ -157,13 +157,17 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--checkpoint-every", type=DURATION, help="Most training time that a crash may cost.  [default: 60s]")
 @click.option("--confirm", type=int, help="Seeds of a confirmation in the end, within the time limit.  [default: none]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
+@click.option("--export", "export_to", type=FOLDER, help="In the end, write the winner here, as autoctr export does.")
 @_worker_options
 @_where
-def search(recipe: str | None, **arguments: Any) -> None:
+def search(recipe: str | None, export_to: Path | None, **arguments: Any) -> None:
     """Search the best network for a data set, and prove it on the test split."""
+    from autoctr.export.folder import check_free
     from autoctr.progress import printer
     from autoctr.search.run import search as run
 
+    if export_to is not None:
+        check_free(export_to)
     options = {} if recipe is None else _read_recipe(recipe)
     seed, data_seed = arguments.pop("seed"), arguments.pop("data_seed")
     options |= {name: value for name, value in arguments.items() if value is not None}
@@ -173,6 +177,8 @@ def search(recipe: str | None, **arguments: Any) -> None:
     with printer() as watcher:
         study = _finishing(lambda: run(**options, watcher=watcher), watcher, options)
     _conclude(study)
+    if export_to is not None:
+        _export(study.name, export_to, None, study.folder.parent, study.storage)
 
 
 def _read_recipe(name: str) -> dict[str, Any]:
@@ -352,6 +358,24 @@ def report(name: str, out: Path | None, root: Path, storage: str | None) -> None
 
 @cli.command()
 @click.argument("name")
+@click.option("--port", type=int, default=8080, show_default=True, help="To listen at; 0 takes any that is free.")
+@_where
+def dashboard(name: str, port: int, root: Path, storage: str | None) -> None:
+    """Open optuna-dashboard on a study, also during a search: it reads only, and Ctrl-C ends it."""
+    from autoctr.report.dashboard import dashboard as serve
+    from autoctr.search.run import load_study
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        serve(load_study(name, root=root, storage=storage), port) as (address, run),
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        click.echo(f"{address} (Ctrl-C ends it)")
+        run()
+
+
+@cli.command()
+@click.argument("name")
 @click.option("--finalists", type=int, default=3, show_default=True, help="The best trials that take part.")
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many times each network is trained.")
 @click.option("--plain", help="A study of --space plain on the same data, whose best trial takes part.")
@@ -445,6 +469,10 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 @_where
 def export(name: str, out: Path, trial: int | None, root: Path, storage: str | None) -> None:
     """Write a trial's network as a folder that runs without autoctr."""
+    _export(name, out, trial, root, storage)
+
+
+def _export(name: str, out: Path, trial: int | None, root: Path, storage: str | None) -> None:
     from autoctr.search.deliver import export as deliver
 
     folder, difference = deliver(name, out, trial=trial, root=root, storage=storage)
@@ -660,9 +688,9 @@ def _load(name: str | None, arguments: dict[str, Any]) -> Dataset:
 def schema(table: Path, out: Path | None) -> None:
     """Write a first schema for a table by looking at it."""
     from autoctr.atomic import write_text
-    from autoctr.data.table import guess_schema
+    from autoctr.data.guess import guess
 
-    text = guess_schema(table)
+    text = guess(table).text
     if out is None:
         click.echo(text)
         return
