@@ -344,15 +344,25 @@ def _print_trial(record: Record, metric: str) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--out", type=FILE, help="The page to write.  [default: NAME.html]")
+@click.option("--text", is_flag=True, help="Print the same for a terminal instead.")
 @_where
-def report(name: str, out: Path | None, root: Path, storage: str | None) -> None:
+def report(name: str, out: Path | None, text: bool, root: Path, storage: str | None) -> None:
     """Write a study as a page with pictures: one file that opens anywhere, also while the search goes on."""
-    from autoctr.atomic import write_text
-    from autoctr.report.page import study_page
     from autoctr.search.run import load_study
 
+    if text and out is not None:
+        raise UserError("--text prints and --out writes a page; give one of them")
+    study = load_study(name, root=root, storage=storage)
+    if text:
+        from autoctr.report.terminal import print_report
+
+        print_report(study)
+        return
+    from autoctr.atomic import write_text
+    from autoctr.report.page import study_page
+
     path = out if out is not None else Path(f"{name}.html")
-    write_text(path, study_page(load_study(name, root=root, storage=storage)))
+    write_text(path, study_page(study))
     click.echo(f"wrote {path}")
 
 

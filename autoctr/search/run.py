@@ -211,6 +211,8 @@ def resume(
 
 
 def _run(study: Study, space: Space, dataset: Dataset, members: Crew | None, watcher: Watcher) -> None:
+    statistics = dataset.statistics
+    study.set_domain_rows(dict(zip(statistics.domains, statistics.domain_rows, strict=True)))
     if members is None or members.is_alone:
         work(study, space, dataset, watcher, None if members is None else members.devices[0])
     else:

@@ -14,7 +14,7 @@ import torch
 from small_study import SEARCH_STEPS, search_small, write_space
 
 from autoctr.errors import UserError
-from autoctr.report import pictures
+from autoctr.report.contents import pareto
 from autoctr.report.page import study_page
 from autoctr.search import oneshot
 from autoctr.search.confirm import confirm
@@ -105,7 +105,7 @@ def test_a_page_shows_every_trial_and_the_winner(study: Study) -> None:
     assert f"Trial {facts['number']} wins with a validation wauc of {facts['value']:.5f}." in text
     assert {"Best score over time", "Score against cost", "The winner's network", "What mattered"} <= set(reader.labels)
     assert "Discretisation gap" in reader.labels
-    domains = [row for row in reader.rows if len(row) in (6, 9)][1:]
+    domains = [row for row in reader.rows if len(row) in (6, 9, 10)][1:]
     assert [row[0] for row in domains] == list(facts["test"]["domains"])
     assert domains[0][3] == f"{next(iter(facts['test']['domains'].values()))['auc']:.4f}"
     assert "autoctr search --dataset taobao-sim --rows 3000" in text
@@ -144,7 +144,7 @@ def test_without_matplotlib_the_error_says_what_to_install(study: Study, monkeyp
     ],
 )
 def test_the_front_holds_what_nothing_beats(points: list[tuple[float, float]], front: list[int]) -> None:
-    assert pictures.pareto(points) == front
+    assert pareto(points) == front
 
 
 def test_importance_finds_the_field_that_matters(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
