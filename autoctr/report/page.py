@@ -30,7 +30,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; p
 h1 { font-size: 1.5rem; margin: .5rem 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 p { max-width: 60rem; margin: .4rem 0; } .soft { color: var(--soft); font-size: .9rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
-figure { margin: 0; } figure svg { width: 100%; height: auto; } figcaption { font-size: .9rem; color: var(--soft); }
+figure { margin: 0; } h3 { font-size: 1rem; margin: .8rem 0 .2rem; } figure svg { width: 100%; height: auto; }
+figcaption { font-size: .9rem; color: var(--soft); }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, td:last-child.words, th:last-child.words { text-align: left; }
@@ -94,27 +95,29 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def _pictures(found: Contents, winner: int) -> Iterator[str]:
-    def shown(picture: str, words: str) -> str:
-        return f"<figure>{picture}<figcaption>{_text(words)}</figcaption></figure>"
+    def shown(picture: str, title: str, words: str) -> str:
+        return f"<figure><h3>{title}</h3>{picture}<figcaption>{_text(words)}</figcaption></figure>"
 
     metric, direction = found.metric, found.direction
-    yield shown(pictures.progress(found.course, metric, direction), CAPTIONS["course"])
-    yield shown(pictures.costs(found.costs, metric, winner, direction), CAPTIONS["costs"])
+    yield shown(pictures.progress(found.course, metric, direction), "Best score over time", CAPTIONS["course"])
+    yield shown(pictures.costs(found.costs, metric, winner, direction), "Score against cost", CAPTIONS["costs"])
     if found.importances:
-        bars = pictures.bars(found.importances, "share explained", "What mattered")
-        yield shown(bars, CAPTIONS["importances"])
+        title = "What mattered"
+        yield shown(pictures.bars(found.importances, "share explained", title), title, CAPTIONS["importances"])
     if found.interactions is not None:
-        yield shown(pictures.pairs(found.interactions), interaction_words(found.interactions))
+        yield shown(pictures.pairs(found.interactions), "What mattered together", interaction_words(found.interactions))
     if found.candidate is not None and found.candidate.wiring is not None:
-        yield shown(pictures.network(found.candidate.wiring), CAPTIONS["network"])
+        yield shown(pictures.network(found.candidate.wiring), "The winner's network", CAPTIONS["network"])
     if found.leads:
-        yield shown(pictures.leads(found.leads, "Winner beside plain, domain by domain"), CAPTIONS["leads"])
+        title = "Winner beside plain, domain by domain"
+        yield shown(pictures.leads(found.leads, title), title, CAPTIONS["leads"])
     if found.shape is not None and found.shape.columns:
-        yield shown(pictures.heat(found.shape, "Adaptation and sparsity by domain"), shape_words(found.shape))
+        title = "Adaptation and sparsity by domain"
+        yield shown(pictures.heat(found.shape, title), title, shape_words(found.shape))
     if found.reliability:
-        yield shown(pictures.reliability(found.reliability), CAPTIONS["reliability"])
+        yield shown(pictures.reliability(found.reliability), "Calibration", CAPTIONS["reliability"])
     if found.gaps:
-        yield shown(pictures.gaps(found.gaps, metric), CAPTIONS["gaps"])
+        yield shown(pictures.gaps(found.gaps, metric), "Discretisation gap", CAPTIONS["gaps"])
 
 
 def _row(cells: Sequence[str], keys: Sequence[object] = (), words: int = -1, winner: bool = False) -> str:

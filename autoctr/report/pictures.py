@@ -134,9 +134,13 @@ def heat(shape: Shape, title: str) -> str:
     left.set_xlabel(shape.counted.lower())
     left.set_yticks(range(len(names)), names)
     values = list(zip(*shape.columns.values(), strict=True))
-    tops = [max((v for v in column if not math.isnan(v)), default=0.0) or 1.0 for column in shape.columns.values()]
-    shades = [[value / top for value, top in zip(row, tops, strict=True)] for row in values]
-    axes.imshow(shades, aspect="auto", cmap="Blues", vmin=0, vmax=1.5)
+    tops = dict.fromkeys(columns, 0.0)
+    for name, column in shape.columns.items():  # per cents share one scale
+        alike = [other for other in columns if other.endswith("%")] if name.endswith("%") else [name]
+        for other in alike:
+            tops[other] = max([tops[other], *(value for value in column if not math.isnan(value))])
+    shades = [[value / (top or 1.0) for value, top in zip(row, tops.values(), strict=True)] for row in values]
+    _shades(axes, shades)
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
     axes.spines[:].set_visible(False)
     for y, row in enumerate(values):
@@ -145,6 +149,13 @@ def heat(shape: Shape, title: str) -> str:
     for side in (left, axes):
         side.tick_params(length=0)
     return svg(made, title)
+
+
+def _shades(axes: Axes, values: Sequence[Sequence[float]]) -> None:
+    """Cells around whole coordinates, rows downwards, the darker the nearer to 1; NaN stays white."""
+    across, down = ([n - 0.5 for n in range(count + 1)] for count in (len(values[0]), len(values)))
+    axes.pcolormesh(across, down, values, cmap="Blues", vmin=0, vmax=1.8, edgecolors="white", linewidth=1)
+    axes.set_ylim(len(values) - 0.5, -0.5)
 
 
 def pairs(found: Interactions) -> str:
@@ -160,7 +171,8 @@ def pairs(found: Interactions) -> str:
         axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
         if share > found.chance:
             axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=ORANGE, linewidth=1.5))
-    axes.imshow(grid, aspect="auto", cmap="Blues", vmin=0, vmax=150 * max(found.shares.values(), default=0.0) or 1.0)
+    top = 100 * max(*found.shares.values(), 2 * found.chance, 0.01)  # what chance reaches stays pale
+    _shades(axes, [[value / top for value in row] for row in grid])
     axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right", fontsize=8)
     axes.set_yticks(range(len(names) - 1), names[1:], fontsize=8)
     axes.spines[:].set_visible(False)
@@ -189,6 +201,7 @@ def gaps(found: Sequence[tuple[float, float]], metric: str) -> str:
     axes.plot(*zip(*found, strict=True), "o", color=BLUE, markersize=4)
     ends = [min(map(min, found)), max(map(max, found))]
     axes.plot(ends, ends, color=GREY, linewidth=0.8)
+    axes.locator_params(nbins=4)
     axes.set(xlabel=f"supernet, validation {metric}", ylabel="discrete, the same weights")
     return svg(made, "Discretisation gap")
 
@@ -229,5 +242,6 @@ def network(wiring: Architecture) -> str:
         axes.text(x, y, name, ha="center", va="center", color="white", fontsize=8)
         if operators.get(name):
             axes.text(x, y - 0.42, operators[name], ha="center", va="top", fontsize=7.5, color="black")
-    axes.set(xlim=(-0.5, blocks + 2.5), ylim=(-2.0, 1.7))
+    bottom = min(places[name][1] for name in shown) - 1.0
+    axes.set(xlim=(-0.5, blocks + 2.5), ylim=(bottom, 1.7))
     return svg(made, "The winner's network")

@@ -37,8 +37,13 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def print_report(study: Study) -> None:
     """Print everything that is known of a study."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDE)
-    for part in _parts(contents(study)):
-        console.print(part, highlight=False, crop=False)
+    found = contents(study)
+    for part in _parts(found):
+        console.print(part, highlight=False)
+    for part in _part("How to repeat it"):
+        console.print(part)
+    for line in found.commands:  # whole, to be copied
+        console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _parts(found: Contents) -> Iterator[RenderableType]:
@@ -75,7 +80,6 @@ def _parts(found: Contents) -> Iterator[RenderableType]:
     if found.gaps:
         yield from _part("Discretisation gap", _gaps(found))
     yield from _part("All trials", _trials(found))
-    yield from _part("How to repeat it", *(Text(line, no_wrap=True, overflow="ignore") for line in found.commands))
 
 
 _FRONT = "No other trial is both cheaper and better than one of these."
