@@ -100,20 +100,17 @@ def write_table(folder: Path, rows: int = 4000) -> None:
     """A table with the columns of the README's schema, ``events.parquet``, and what else its commands name."""
     draw = random.Random(1)
     users, items = ([draw.randrange(60) for _ in range(rows)], [draw.randrange(40) for _ in range(rows)])
-    table = pl.DataFrame(
-        {
-            "user_id": [f"u{user}" for user in users],
-            "item_id": [f"i{item}" for item in items],
-            "market": [draw.choice(["de", "fr", "it"]) for _ in range(rows)],
-            "tags": ["|".join(draw.sample(["red", "big", "new", "old", "soft"], 2)) for _ in range(rows)],
-            "price": [round(draw.uniform(1, 90), 2) for _ in range(rows)],
-            "day": [1_700_000_000 + 86_400 * (row * 20 // rows) + row for row in range(rows)],
-            "click": [
-                int(draw.random() < (0.6 if (user + item) % 2 else 0.2))
-                for user, item in zip(users, items, strict=True)
-            ],
-        }
-    )
+    clicks = [draw.random() < (0.6 if (user + item) % 2 else 0.2) for user, item in zip(users, items, strict=True)]
+    columns = {
+        "user_id": [f"u{user}" for user in users],
+        "item_id": [f"i{item}" for item in items],
+        "market": [draw.choice(["de", "fr", "it"]) for _ in range(rows)],
+        "tags": ["|".join(draw.sample(["red", "big", "new", "old", "soft"], 2)) for _ in range(rows)],
+        "price": [round(draw.uniform(1, 90), 2) for _ in range(rows)],
+        "day": [1_700_000_000 + 86_400 * (row * 20 // rows) + row for row in range(rows)],
+        "click": list(map(int, clicks)),
+    }
+    table = pl.DataFrame(columns)
     table.write_parquet(folder / "events.parquet")
     table.tail(900).write_parquet(folder / "newer.parquet")
     table.tail(200).drop("click").write_parquet(folder / "tomorrow.parquet")

@@ -132,7 +132,7 @@ def test_text_says_what_the_page_says(study: Study, capsys: pytest.CaptureFixtur
         assert all(f"{promised:8.4f} {rate:8.4f}" in text for promised, rate, _ in bins)
     for command in found.commands:
         assert f"  {command}\n" in text
-    shown = [line for line in text.splitlines() if "%" in line and "█" in line]
+    shown = text.partition("What mattered\n")[2].splitlines()
     assert [line.split()[0] for line in shown[: len(found.importances)]] == list(found.importances)
     assert not re.search(r"\b(None|nan|True|False)\b", text)
 
