@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from autoctr.search.record import Record
 
 #: Options of a search that no recipe sets.
-OF_THIS_MACHINE = {"recipe", "root", "storage", "workers", "gpus", "backend", "scheduler"}
+OF_THIS_MACHINE = {"recipe", "export_to", "root", "storage", "workers", "gpus", "backend", "scheduler"}
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(path_type=Path)
 
@@ -105,7 +105,7 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--dataset", "-d", help="Name of a built-in data set; see: autoctr data list."),
             click.option("--data", type=FOLDER, help="Folder of the built-in data set's raw files."),
             click.option("--table", type=FILE, help="Your own rows: a parquet or csv file, or a folder of them."),
-            click.option("--schema", type=FILE, help="What the columns of --table are (YAML)."),
+            click.option("--schema", type=FILE, help="What --table's columns are (YAML).  [default: a search guesses]"),
             click.option("--rows", type=int, help="taobao-sim: about how many rows to simulate."),
             click.option("--truth", help="taobao-sim: the planted model (full, additive, shared)."),
             click.option("--data-seed", type=int, help="Seed of the simulation, the negatives and the split."),
@@ -165,13 +165,17 @@ def _given(arguments: dict[str, Any]) -> dict[str, Any]:
 @click.option("--checkpoint-every", type=DURATION, help="Most training time that a crash may cost.  [default: 60s]")
 @click.option("--confirm", type=int, help="Seeds of a confirmation in the end, within the time limit.  [default: none]")
 @click.option("--seed", type=int, help="Seed of everything random in the search.  [default: 0]")
+@click.option("--export", "export_to", type=FOLDER, help="In the end, write the winner here, as autoctr export does.")
 @_worker_options
 @_where
-def search(recipe: str | None, **arguments: Any) -> None:
+def search(recipe: str | None, export_to: Path | None, **arguments: Any) -> None:
     """Search the best network for a data set, and prove it on the test split."""
+    from autoctr.export.folder import check_free
     from autoctr.progress import printer
     from autoctr.search.run import search as run
 
+    if export_to is not None:
+        check_free(export_to)
     options = {} if recipe is None else _read_recipe(recipe)
     seed, data_seed = arguments.pop("seed"), arguments.pop("data_seed")
     options |= {name: value for name, value in arguments.items() if value not in (None, ())}
@@ -181,6 +185,8 @@ def search(recipe: str | None, **arguments: Any) -> None:
     with printer() as watcher:
         study = _finishing(lambda: run(**options, watcher=watcher), watcher, options)
     _conclude(study)
+    if export_to is not None:
+        _export(study.name, export_to, root=study.folder.parent, storage=study.storage)
 
 
 def _read_recipe(name: str) -> dict[str, Any]:
@@ -349,16 +355,44 @@ def _print_trial(record: Record, metric: str) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--out", type=FILE, help="The page to write.  [default: NAME.html]")
+@click.option("--text", is_flag=True, help="Print the same for a terminal instead.")
 @_where
-def report(name: str, out: Path | None, root: Path, storage: str | None) -> None:
+def report(name: str, out: Path | None, text: bool, root: Path, storage: str | None) -> None:
     """Write a study as a page with pictures: one file that opens anywhere, also while the search goes on."""
-    from autoctr.atomic import write_text
-    from autoctr.report.page import study_page
     from autoctr.search.run import load_study
 
+    if text and out is not None:
+        raise UserError("--text prints and --out writes a page; give one of them")
+    study = load_study(name, root=root, storage=storage)
+    if text:
+        from autoctr.report.terminal import print_report
+
+        print_report(study)
+        return
+    from autoctr.atomic import write_text
+    from autoctr.report.page import study_page
+
     path = out if out is not None else Path(f"{name}.html")
-    write_text(path, study_page(load_study(name, root=root, storage=storage)))
+    write_text(path, study_page(study))
     click.echo(f"wrote {path}")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--port", type=int, default=8080, show_default=True, help="To listen at; 0 takes any that is free.")
+@_where
+def dashboard(name: str, port: int, root: Path, storage: str | None) -> None:
+    """Open optuna-dashboard on a study, also during a search: it reads only, and Ctrl-C ends it."""
+    from autoctr.report.dashboard import dashboard as serve
+    from autoctr.search.run import load_study
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        serve(load_study(name, root=root, storage=storage), port) as (address, run),
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        click.echo(f"{address} (Ctrl-C ends it)")
+        run()
 
 
 @cli.command()
@@ -460,10 +494,14 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 @_where
 def export(name: str, out: Path, domains: tuple[str, ...], **options: Any) -> None:
     """Write a trial's network as a folder that runs without autoctr."""
+    _export(name, out, domains=domains or None, **options)
+
+
+def _export(name: str, out: Path, **options: Any) -> None:
     from autoctr.report.export import export_lines
     from autoctr.search.deliver import export as deliver
 
-    folder, difference = deliver(name, out, domains=domains or None, **options)
+    folder, difference = deliver(name, out, **options)
     click.echo(f"wrote {folder}; its probabilities differ from the searched network's by at most {difference:.1e}")
     for line in export_lines(folder):
         click.echo(line)
@@ -678,9 +716,9 @@ def _load(name: str | None, arguments: dict[str, Any]) -> Dataset:
 def schema(table: Path, out: Path | None) -> None:
     """Write a first schema for a table by looking at it."""
     from autoctr.atomic import write_text
-    from autoctr.data.table import guess_schema
+    from autoctr.data.guess import guess
 
-    text = guess_schema(table)
+    text = guess(table).text
     if out is None:
         click.echo(text)
         return

@@ -59,7 +59,7 @@ def write_folder(
     """
     out = Path(out)
     target = out.resolve()
-    _check_free(target, overwrite)
+    check_free(target, overwrite)
     if encoder is None:
         if dataset.folder is None:
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
@@ -100,7 +100,12 @@ def _features(encoder: Encoder) -> str:
     return json.dumps({"format": FORMAT, "encoder": encoder.to_dict()}, ensure_ascii=False) + "\n"
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def check_free(target: Path, overwrite: bool = False) -> None:
+    """Whether an export may be written here.
+
+    Raises:
+        UserError: if a file or something else than an export is in its place.
+    """
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; give the name of a folder to export to")
     try:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autoctr.errors import UserError
 from autoctr.model.architecture import OPERATORS, Architecture, consumers, producers
-from autoctr.search.record import Direction, Record
+from autoctr.report.contents import Cost, Point, Shape
+from autoctr.search.importance import Interactions
+from autoctr.search.record import Direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,26 +50,20 @@ def svg(made: Figure, title: str) -> str:
     return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
-def progress(records: Sequence[Record], minutes: Mapping[int, float], metric: str, direction: Direction) -> str:
+def progress(course: Sequence[Point], metric: str, direction: Direction) -> str:
     """The best validation score over the minutes of search, and every finished trial."""
     made, axes = figure()
-    done = [r for r in records if r.state == "COMPLETE" and r.value is not None and r.number in minutes]
-    done.sort(key=lambda record: minutes[record.number])
-    choose, best, times = (max if direction == "maximize" else min), list[float](), list[float]()
-    for record in done:
-        assert record.value is not None
-        best.append(choose([record.value, *best[-1:]]))
-        times.append(minutes[record.number])
-    axes.plot(times, [r.value or 0.0 for r in done], "o", color=LIGHT, markersize=4, label="a trial")
+    times, values, best = ([getattr(point, name) for point in course] for name in ("minutes", "value", "best"))
+    axes.plot(times, values, "o", color=LIGHT, markersize=4, label="a trial")
     axes.step(times, best, where="post", color=BLUE, label="the best so far")
-    if done:
-        axes.set_ylim(*_around([r.value or 0.0 for r in done], best))
+    if course:
+        axes.set_ylim(*around(values, best))
     axes.set(xlabel="minutes of search", ylabel=f"validation {metric}")
     axes.legend(frameon=False, loc="lower right" if direction == "maximize" else "upper right")
     return svg(made, "Best score over time")
 
 
-def _around(values: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
+def around(values: Sequence[float], best: Sequence[float]) -> tuple[float, float]:
     """Limits that show the better half of all trials and the whole course of the best one."""
     ordered = sorted(values)
     shown = [*best, ordered[len(ordered) // 2]]
@@ -74,39 +71,28 @@ def _around(values: Sequence[float], best: Sequence[float]) -> tuple[float, floa
     return min(shown) - room, max(shown) + room
 
 
-def costs(records: Sequence[Record], metric: str, winner: int, direction: Direction) -> str:
-    """Score against multiply-adds, with the trials that no other beats in both."""
+def costs(points: Sequence[Cost], priced: str, metric: str, winner: int, direction: Direction) -> str:
+    """Score against what a network costs, ``priced`` in words, with the trials that no other beats in both."""
     made, axes = figure()
-    points = [
-        (max(r.multiply_adds["open"]), r.value, r.number)
-        for r in records
-        if r.state == "COMPLETE" and r.value is not None and r.multiply_adds
-    ]
-    sign = 1 if direction == "maximize" else -1
-    front = pareto([(cost, sign * value) for cost, value, _ in points])
-    axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=LIGHT, markersize=4, label="a trial")
-    ahead = sorted(points[n] for n in front)
-    axes.step([p[0] for p in ahead], [p[1] for p in ahead], "o-", where="post", color=BLUE, markersize=4, label="front")
+    ahead = [point for point in points if point.ahead]
+    axes.plot([p.price for p in points], [p.value for p in points], "o", color=LIGHT, markersize=4)
+    axes.step(
+        [p.price for p in ahead], [p.value for p in ahead], "o-", where="post", color=BLUE, markersize=4,
+        label="front",
+    )  # fmt: skip
     for number, name, colour in ((0, "trial 0", GREY), (winner, "winner", ORANGE)):
-        for cost, value, trial in points:
-            if trial == number:
-                axes.annotate(name, (cost, value), xytext=(4, 4), textcoords="offset points", color=colour, fontsize=9)
+        for point in points:
+            if point.number == number:
+                axes.annotate(
+                    name, (point.price, point.value), xytext=(4, 4), textcoords="offset points", color=colour,
+                    fontsize=9,
+                )  # fmt: skip
     axes.set_xscale("log")
-    axes.set(xlabel="multiply-adds per row", ylabel=f"validation {metric}")
+    axes.set(xlabel=priced, ylabel=f"validation {metric}")
     if points:
-        axes.set_ylim(*_around([p[1] for p in points], [p[1] for p in ahead]))
+        axes.set_ylim(*around([p.value for p in points], [p.value for p in ahead]))
     axes.legend(frameon=False, loc="lower right" if direction == "maximize" else "upper right")
     return svg(made, "Score against cost")
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points, (cost, gain), of which no other has less cost and as much gain, or as much and more."""
-    found, best = list[int](), -float("inf")
-    for place in sorted(range(len(points)), key=lambda n: (points[n][0], -points[n][1])):
-        if points[place][1] > best:
-            best = points[place][1]
-            found.append(place)
-    return found
 
 
 def bars(values: Mapping[str, float], label: str, title: str) -> str:
@@ -133,28 +119,89 @@ def leads(domains: Mapping[str, tuple[float, float, float]], title: str) -> str:
     return svg(made, title)
 
 
-def heat(rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]], title: str) -> str:
-    """Numbers by domain, as shades and written out."""
-    made, axes = figure(1.0 + 0.26 * len(rows))
-    top = max((value for row in values for value in row), default=0.0) or 1.0
-    axes.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=1.5 * top)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
+def heat(shape: Shape, title: str) -> str:
+    """Rank and closed neurons by domain, as shades and written out, beside bars of the rows each domain has."""
+    names, columns = list(shape.rows), list(shape.columns)
+    made, axes = figure(1.0 + 0.26 * len(names))
+    made.clear()
+    left, axes = made.subplots(1, 2, sharey=True, width_ratios=(1, max(1.0, 0.45 * len(columns))))
+    left.barh(range(len(names)), list(shape.rows.values()), color=LIGHT)
+    for place, rows in enumerate(shape.rows.values()):
+        left.text(0, place, f" {rows:,}", va="center", fontsize=8)
+    left.set_axis_on()
+    left.spines[:].set_visible(False)
+    left.set_xticks([])
+    left.set_xlabel(shape.counted.lower())
+    left.set_yticks(range(len(names)), names)
+    values = list(zip(*shape.columns.values(), strict=True))
+    tops = dict.fromkeys(columns, 0.0)
+    for name, column in shape.columns.items():  # per cents share one scale
+        alike = [other for other in columns if other.endswith("%")] if name.endswith("%") else [name]
+        for other in alike:
+            tops[other] = max([tops[other], *(value for value in column if not math.isnan(value))])
+    shades = [[value / (top or 1.0) for value, top in zip(row, tops.values(), strict=True)] for row in values]
+    _shades(axes, shades)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.spines[:].set_visible(False)
     for y, row in enumerate(values):
         for x, value in enumerate(row):
-            shown = f"{value:.0f}" if value == round(value) else f"{value:.2f}"
-            axes.text(x, y, shown, ha="center", va="center", fontsize=8, color="black")
-    axes.tick_params(length=0)
+            axes.text(x, y, "" if math.isnan(value) else f"{value:.0f}", ha="center", va="center", fontsize=8)
+    for side in (left, axes):
+        side.tick_params(length=0)
     return svg(made, title)
 
 
-def gaps(records: Sequence[Record], metric: str) -> str:
+def _shades(axes: Axes, values: Sequence[Sequence[float]]) -> None:
+    """Cells around whole coordinates, rows downwards, the darker the nearer to 1; NaN stays white."""
+    across, down = ([n - 0.5 for n in range(count + 1)] for count in (len(values[0]), len(values)))
+    axes.pcolormesh(across, down, values, cmap="Blues", vmin=0, vmax=1.8, edgecolors="white", linewidth=1)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+
+
+def pairs(found: Interactions) -> str:
+    """How much each pair of fields explains beyond the fields alone; what exceeds chance is framed."""
+    from matplotlib.patches import Rectangle
+
+    names = found.fields
+    made, axes = figure(1.4 + 0.34 * len(names))
+    grid = [[math.nan] * (len(names) - 1) for _ in names[1:]]
+    for (a, b), share in found.shares.items():
+        x, y = names.index(a), names.index(b) - 1
+        grid[y][x] = 100 * share
+        axes.text(x, y, f"{100 * share:.0f}", ha="center", va="center", fontsize=8)
+        if share > found.chance:
+            axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=ORANGE, linewidth=1.5))
+    top = 100 * max(*found.shares.values(), 2 * found.chance, 0.01)  # what chance reaches stays pale
+    _shades(axes, [[value / top for value in row] for row in grid])
+    axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names) - 1), names[1:], fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return svg(made, "What mattered together")
+
+
+def reliability(networks: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:
+    """The rate of clicks against the mean probability, bin by bin."""
+    made, axes = figure()
+    for (name, bins), colour in zip(networks.items(), (BLUE, GREY), strict=False):
+        axes.plot(
+            [b[0] for b in bins], [b[1] for b in bins], "o-", color=colour, markersize=3.5, linewidth=1, label=name
+        )
+    ends = [value for bins in networks.values() for b in bins for value in b[:2]]
+    low, high = min(ends), max(ends)
+    axes.plot([low, high], [low, high], color=LIGHT, linewidth=0.8, zorder=0)
+    axes.set(xlabel="mean predicted probability", ylabel="rate of clicks")
+    axes.legend(frameon=False, loc="upper left")
+    return svg(made, "Calibration")
+
+
+def gaps(found: Sequence[tuple[float, float]], metric: str) -> str:
     """What each supernet scored, and the network that was read from it with the same weights."""
     made, axes = figure()
-    pairs = [(r.gap["relaxed"], r.gap["discrete"]) for r in records if r.gap]
-    axes.plot(*zip(*pairs, strict=True), "o", color=BLUE, markersize=4)
-    ends = [min(map(min, pairs)), max(map(max, pairs))]
+    axes.plot(*zip(*found, strict=True), "o", color=BLUE, markersize=4)
+    ends = [min(map(min, found)), max(map(max, found))]
     axes.plot(ends, ends, color=GREY, linewidth=0.8)
+    axes.locator_params(nbins=4)
     axes.set(xlabel=f"supernet, validation {metric}", ylabel="discrete, the same weights")
     return svg(made, "Discretisation gap")
 
@@ -195,5 +242,6 @@ def network(wiring: Architecture) -> str:
         axes.text(x, y, name, ha="center", va="center", color="white", fontsize=8)
         if operators.get(name):
             axes.text(x, y - 0.42, operators[name], ha="center", va="top", fontsize=7.5, color="black")
-    axes.set(xlim=(-0.5, blocks + 2.5), ylim=(-2.0, 1.7))
+    bottom = min(places[name][1] for name in shown) - 1.0
+    axes.set(xlim=(-0.5, blocks + 2.5), ylim=(bottom, 1.7))
     return svg(made, "The winner's network")

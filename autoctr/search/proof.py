@@ -29,13 +29,13 @@ def prove(study: Study, dataset: Dataset) -> None:
         return  # a confirmed winner has been tested
     if stored is not None and stored["number"] == best.number:
         return
-    scores, resamples = _tested(study, best.number, dataset)
-    proof: dict[str, Any] = {"number": best.number, "best": scores, "plain": None}
+    scores, resamples, bins = _tested(study, best.number, dataset)
+    proof: dict[str, Any] = {"number": best.number, "best": scores, "plain": None, "reliability": {"best": bins}}
     proof["seen"] = stored is not None or study.test_seen
     if best.number == 0:
         proof["plain"] = scores
     elif 0 in study.kept():
-        proof["plain"], others = _tested(study, 0, dataset)
+        proof["plain"], others, proof["reliability"]["plain"] = _tested(study, 0, dataset)
         proof["difference"] = _difference(resamples, others, dataset.statistics.domains)
     study.database.set_user_attr("ceiling", dataset.info.get("ceiling", {}).get("test"))
     study.database.set_user_attr("proof", proof)
@@ -51,14 +51,17 @@ def _difference(mine: dict[str, Tensor], theirs: dict[str, Tensor], domains: Seq
     return {**found, "domains": by_domain}
 
 
-def _tested(study: Study, number: int, dataset: Dataset) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Test metrics of every task, and those of the first on resamples of the users."""
+def _tested(
+    study: Study, number: int, dataset: Dataset
+) -> tuple[dict[str, Any], dict[str, Tensor], list[tuple[float, float, int]]]:
+    """Test metrics of every task; of the first also those on resamples of the users, and its reliability."""
     import torch
 
     from autoctr.search.seeds import derive
     from autoctr.search.stored import stored_network
     from autoctr.training.bootstrap import bootstrap
     from autoctr.training.fit import score_members
+    from autoctr.training.metrics import reliability
     from autoctr.training.rows import ResidentRows
 
     cohort, dataset = stored_network(study, number, dataset, find_device(study.settings.device))
@@ -71,4 +74,4 @@ def _tested(study: Study, number: int, dataset: Dataset) -> tuple[dict[str, Any]
     logits, labels = cohort.logits(rows)[0, :, 0], rows.labels[:, 0]
     seed = derive(study.settings.seed, 0, "test users")
     resamples = bootstrap(logits, labels, rows.domain, domains + 1, rows.user, seed=seed, each_domain=True)
-    return scores, resamples
+    return scores, resamples, reliability(logits.double().sigmoid(), labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoctr.errors import UserError
 from autoctr.search.events import Watcher
 from autoctr.search.front import read_objectives
+from autoctr.search.guessed import guessed_schema
 from autoctr.search.inputs import (
     at_precision,
     check_methods,
@@ -65,7 +67,8 @@ def search(
     """Search the best candidate for a data set, from a new study to its proof on the test split.
 
     Args:
-        dataset: name of a built-in data set; or ``table`` and ``schema`` for one's own.
+        dataset: name of a built-in data set; or ``table`` and ``schema`` for one's own. Without a schema one is guessed
+            and lies in the study's folder.
         data: folder of the built-in data set's raw files.
         space: name of a shipped search space or path of a YAML file.
         trials: total number of trials; 30 if neither this nor ``time_limit`` is given.
@@ -119,48 +122,55 @@ def search(
     chosen = None
     if precision is not None or not loaded.sets("precision"):
         chosen = find_precision(precision or "auto", place)
-    where = {"data": data, "table": table, "schema": schema}
     if data_seed is not None:
         options["seed"] = data_seed
-    source = {"name": dataset, **{key: str(Path(value).resolve()) for key, value in where.items() if value}, **options}
     root = Path(root)
     name = study or _free_name(f"{dataset or Path(str(table)).resolve().stem}-{loaded.name}", root, storage)
     if study is not None and storage is None and Study(study, root, storage).exists():
         raise UserError(f"study {study} exists; continue it with: autoctr resume {study}, or choose another --study")
-    encoded = load_source(source)
-    protected = read_protected(protect, encoded.statistics.domains)
-    check_scorable(encoded, metric)
-    check_methods(loaded, encoded)
-    loaded = fitting_space(at_precision(loaded, chosen), encoded, watcher)
-    if few := noisy(protected, encoded):
-        watcher.note(
-            f"protected with fewer than {FEWEST_OF_A_CLASS} validation rows of a class, so that noise decides: "
-            f"{', '.join(few[:MOST_NAMES])}"
+    with contextlib.ExitStack() as stack:
+        if table is not None and schema is None and dataset is None:
+            schema = stack.enter_context(guessed_schema(Path(table), root / name, watcher))
+        where = {"data": data, "table": table, "schema": schema}
+        source = {
+            "name": dataset,
+            **{key: str(Path(value).resolve()) for key, value in where.items() if value},
+            **options,
+        }
+        encoded = load_source(source)
+        protected = read_protected(protect, encoded.statistics.domains)
+        check_scorable(encoded, metric)
+        check_methods(loaded, encoded)
+        loaded = fitting_space(at_precision(loaded, chosen), encoded, watcher)
+        if few := noisy(protected, encoded):
+            watcher.note(
+                f"protected with fewer than {FEWEST_OF_A_CLASS} validation rows of a class, so that noise decides: "
+                f"{', '.join(few[:MOST_NAMES])}"
+            )
+        settings = Settings(
+            source,
+            _space_name(space),
+            metric,
+            seed,
+            device,
+            trials,
+            time_limit,
+            size,
+            chosen,
+            checkpoint_every,
+            confirm,
+            pair,
+            protected,
         )
-    settings = Settings(
-        source,
-        _space_name(space),
-        metric,
-        seed,
-        device,
-        trials,
-        time_limit,
-        size,
-        chosen,
-        checkpoint_every,
-        confirm,
-        pair,
-        protected,
-    )
-    stamp = fingerprint(settings, loaded, encoded.key)
-    try:
-        made = Study.create(name, settings, stamp, root=root, storage=storage)
-    except StudyExists:
-        if storage is None:
-            raise
-        made = load_study(name, root=root, storage=storage)
-        made.check(stamp)
-        watcher.note(f"joins study {name}, which is there already; its totals and settings stay")
+        stamp = fingerprint(settings, loaded, encoded.key)
+        try:
+            made = Study.create(name, settings, stamp, root=root, storage=storage)
+        except StudyExists:
+            if storage is None:
+                raise
+            made = load_study(name, root=root, storage=storage)
+            made.check(stamp)
+            watcher.note(f"joins study {name}, which is there already; its totals and settings stay")
     with made.owned():
         _run(made, loaded, encoded, members, watcher)
     return made
@@ -228,6 +238,8 @@ def resume(
 
 
 def _run(study: Study, space: Space, dataset: Dataset, members: Crew | None, watcher: Watcher) -> None:
+    statistics = dataset.statistics
+    study.set_domain_rows(dict(zip(statistics.domains, statistics.domain_rows, strict=True)))
     if members is None or members.is_alone:
         work(study, space, dataset, watcher, None if members is None else members.devices[0])
     else:

@@ -265,6 +265,17 @@ class Study:
         pair, protected = stored.get("objectives"), stored.get("protect", ())
         return Settings(**{**stored, "objectives": pair and tuple(pair), "protect": tuple(protected)})
 
+    @property
+    def domain_rows(self) -> dict[str, int] | None:
+        """Training rows by domain; None in a study that has not run since 2026-11-28."""
+        stored: dict[str, int] | None = self.database.user_attrs.get("domain rows")
+        return stored
+
+    def set_domain_rows(self, rows: dict[str, int]) -> None:
+        """Store the training rows of every domain, for those who look at the study without its data."""
+        if self.domain_rows != rows:
+            self.database.set_user_attr("domain rows", rows)
+
     def set_totals(self, trials: int | None, time_limit: float | None) -> None:
         """New totals; the fingerprint does not cover them."""
         changed = dataclasses.replace(self.settings, trials=trials, time_limit=time_limit)

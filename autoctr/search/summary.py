@@ -41,6 +41,7 @@ def summary(study: Study) -> dict[str, Any]:
         by_task = {task: {side: tested and tested[task] for side, tested in sides.items()} for task in sides["test"]}
         result["best"] |= {**next(iter(by_task.values())), "seen": proof.get("seen", False)}
         result["best"]["difference"] = proof.get("difference")
+        result["best"]["reliability"] = proof.get("reliability")
         if len(by_task) > 1:
             result["best"]["tasks"] = by_task
         ceiling = study.database.user_attrs.get("ceiling")

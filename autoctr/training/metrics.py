@@ -56,11 +56,30 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = CALIBRA
 
     Returns: float64 scalar; NaN without rows.
     """
-    rows = len(probabilities)
+    promised, observed, _ = _bin_sums(probabilities, labels, bins)
+    return (promised - observed).abs().sum() / len(probabilities)
+
+
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = CALIBRATION_BINS) -> list[tuple[float, float, int]]:
+    """Mean probability, rate of clicks and rows of each bin of :func:`calibration_error`, from the least probable on.
+
+    Args:
+        probabilities: [N]. labels: [N] of 0 and 1.
+
+    Returns: at most ``bins``: those that have rows.
+    """
+    sums = zip(*(values.tolist() for values in _bin_sums(probabilities, labels, bins)), strict=True)
+    return [(promised / rows, observed / rows, int(rows)) for promised, observed, rows in sums if rows]
+
+
+def _bin_sums(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of the probabilities and of the labels, and the number of rows, of bins of equal mass, each [bins]."""
     order = probabilities.argsort(stable=True)
-    excess = torch.nn.functional.pad((probabilities.double() - labels.double())[order].cumsum(0), (1, 0))
-    bounds = torch.arange(bins + 1, device=probabilities.device) * rows // bins
-    return excess[bounds].diff().abs().sum() / rows
+    bounds = torch.arange(bins + 1, device=probabilities.device) * len(probabilities) // bins
+    sums = [
+        torch.nn.functional.pad(v.double()[order].cumsum(0), (1, 0))[bounds].diff() for v in (probabilities, labels)
+    ]
+    return sums[0], sums[1], bounds.diff()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from autoctr.data.guess import guess
 from autoctr.data.schema import Column, Schema, load_schema, load_schema_and_split
 from autoctr.data.splits import TimeSplit
 from autoctr.data.statistics import Kind
-from autoctr.data.table import guess_schema
 from autoctr.errors import UserError
 
 GOOD = """\
@@ -82,7 +82,7 @@ def test_a_guessed_schema_loads_and_encodes(tmp_path: Path, events: pl.DataFrame
     from autoctr.data.presets import load_dataset
 
     events.write_parquet(tmp_path / "events.parquet")
-    text = guess_schema(tmp_path / "events.parquet")
+    text = guess(tmp_path / "events.parquet").text
     (tmp_path / "schema.yaml").write_text(text)
     schema, split = load_schema_and_split(tmp_path / "schema.yaml")
     assert split is not None
@@ -100,7 +100,7 @@ def test_a_guessed_schema_loads_and_encodes(tmp_path: Path, events: pl.DataFrame
 def test_no_label_or_domain_to_guess(tmp_path):
     pl.DataFrame({"x": [0.5, 1.5]}).write_csv(tmp_path / "a.csv")
     with pytest.raises(UserError, match="needs a label"):
-        guess_schema(tmp_path / "a.csv")
+        guess(tmp_path / "a.csv")
     pl.DataFrame({"x": [0.5] * 2, "y": [0, 1]}).write_csv(tmp_path / "a.csv")
     with pytest.raises(UserError, match="looks like a domain"):
-        guess_schema(tmp_path / "a.csv")
+        guess(tmp_path / "a.csv")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import html.parser
+import math
+import random
 import re
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +20,13 @@ from small_study import SEARCH_STEPS, search_small, write_space
 
 from autoctr.errors import UserError
 from autoctr.report import pictures
+from autoctr.report.contents import Point, Shape, contents, interaction_words, trial_table
 from autoctr.report.page import study_page
+from autoctr.report.terminal import bar, chart, print_report
 from autoctr.search import oneshot
 from autoctr.search.confirm import confirm
-from autoctr.search.importance import importances
+from autoctr.search.importance import importances, interactions
+from autoctr.search.inputs import open_dataset
 from autoctr.search.study import Study
 from autoctr.search.summary import summary
 
@@ -104,12 +112,79 @@ def test_a_page_shows_every_trial_and_the_winner(study: Study) -> None:
     text = " ".join(reader.texts)
     assert f"Trial {facts['number']} wins with a validation wauc of {facts['value']:.5f}." in text
     assert {"Best score over time", "Score against cost", "The winner's network", "What mattered"} <= set(reader.labels)
-    assert "Discretisation gap" in reader.labels
-    domains = [row for row in reader.rows if len(row) in (6, 9)][1:]
+    assert {"Discretisation gap", "Calibration"} <= set(reader.labels)
+    domains = [row for row in reader.rows if len(row) in (6, 9, 10)][1:]
     assert [row[0] for row in domains] == list(facts["test"]["domains"])
     assert domains[0][3] == f"{next(iter(facts['test']['domains'].values()))['auc']:.4f}"
     assert "autoctr search --dataset taobao-sim --rows 3000" in text
     assert "autoctr confirm s" in text
+
+
+def test_text_says_what_the_page_says(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(study)
+    text, found = capsys.readouterr().out, contents(study)
+    assert all(sentence in text for sentence in found.verdict)
+    assert found.scores is not None
+    assert found.domains is not None
+    for row in [*found.scores.rows, *found.domains.rows, *trial_table(found).rows]:
+        assert " ".join(" ".join(row).split()) in " ".join(text.split())
+    for bins in found.reliability.values():
+        assert all(f"{promised:8.4f} {rate:8.4f}" in text for promised, rate, _ in bins)
+    for command in found.commands:
+        assert f"  {command}\n" in text
+    shown = text.partition("What mattered\n")[2].splitlines()
+    assert [line.split()[0] for line in shown[: len(found.importances)]] == list(found.importances)
+    assert not re.search(r"\b(None|nan|True|False)\b", text)
+
+
+def test_a_report_only_reads(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    def files() -> dict[str, bytes]:
+        found = (path for path in study.folder.rglob("*") if path.is_file() and not path.name.startswith("study.db-"))
+        return {str(path): path.read_bytes() for path in found}
+
+    before = files()
+    with (
+        contextlib.closing(sqlite3.connect(study.folder / "study.db")) as connection,
+        open(study.folder / "turn", "a") as turn,
+        open(study.folder / "lock", "a") as lock,
+    ):
+        connection.execute("BEGIN IMMEDIATE")  # a search that is writing, and holds all its locks
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        again = Study.load("s", root=study.folder.parent)
+        read(study_page(again))
+        print_report(again)
+        connection.rollback()
+    assert files() == before
+
+
+def test_the_shape_of_the_domains_stands_beside_their_rows(study: Study) -> None:
+    rows = study.domain_rows
+    assert rows is not None
+    statistics = open_dataset(study).statistics
+    assert rows == dict(zip(statistics.domains, statistics.domain_rows, strict=True))
+    shape = Shape(rows, "Training rows", {"rank": [2.0] * len(rows), "D1 %": [*[7.0] * (len(rows) - 1), math.nan]})
+    picture = pictures.heat(shape, "t")
+    assert all(f"{count:,}" in picture for count in rows.values())
+    assert picture.count(">7<") == len(rows) - 1
+    assert "nan" not in picture
+
+
+def test_the_chart_follows_the_best_score() -> None:
+    course = [Point(1.0, 0.6, 0.6), Point(2.0, 0.5, 0.6), Point(4.0, 0.7, 0.7)]
+    assert chart(course, 16, 3) == [
+        "  0.70000┤               ━",
+        "         ┤",
+        "  0.60000┤    ━━━━━━━━━━━",
+        "         └────────────────",
+        "          0    4.0 minutes",
+    ]
+    assert chart([Point(0.0, 0.6, 0.6)], 4, 2)[1] == "  0.60000┤━━━━"
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0, ""), (0.5, "██"), (1, "████"), (0.28, "█▏"), (2, "████")])
+def test_a_bar_is_as_long_as_its_share(share: float, shown: str) -> None:
+    assert bar(share, 4) == shown
 
 
 def test_a_confirmed_page_says_so(study: Study) -> None:
@@ -134,17 +209,49 @@ def test_without_matplotlib_the_error_says_what_to_install(study: Study, monkeyp
         study_page(study)
 
 
-@pytest.mark.parametrize(
-    ("points", "front"),
-    [
-        ([], []),
-        ([(1.0, 1.0)], [0]),
-        ([(2.0, 1.0), (1.0, 1.0), (3.0, 2.0), (3.0, 1.5)], [1, 2]),
-        ([(1.0, 0.0), (1.0, 2.0), (2.0, 2.0), (0.5, -1.0)], [3, 1]),
-    ],
-)
-def test_the_front_holds_what_nothing_beats(points: list[tuple[float, float]], front: list[int]) -> None:
-    assert pictures.pareto(points) == front
+def planted(seed: int, together: float, trials: int = 60) -> Any:
+    """Trials in which x counts, and y and z only together."""
+    import optuna
+
+    draw, made = random.Random(seed), optuna.create_study(direction="maximize")
+    kinds: dict[str, Any] = {
+        "x": optuna.distributions.FloatDistribution(0, 1),
+        "y": optuna.distributions.IntDistribution(0, 3),
+        "z": optuna.distributions.CategoricalDistribution(("a", "b", "c")),
+    }
+    for _ in range(trials):
+        x, y, z = draw.random(), draw.randrange(4), draw.choice("aabc")
+        value = x + together * ((y > 1) == (z == "a")) + draw.gauss(0, 0.2)
+        made.add_trial(optuna.trial.create_trial(value=value, params={"x": x, "y": y, "z": z}, distributions=kinds))
+    return made
+
+
+def look_at(monkeypatch: pytest.MonkeyPatch, made: Any) -> None:
+    monkeypatch.setattr(Study, "database", made)
+    monkeypatch.setattr(Study, "settings", type("S", (), {"direction": "maximize"})())
+
+
+def test_interactions_find_the_pair_that_acts_together(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    look_at(monkeypatch, planted(0, 0.7))
+    found = interactions(study, ["x", "y", "z"])
+    assert found is not None
+    assert found.clear == [("y", "z")]
+    assert found.shares["y", "z"] > 0.4
+    assert "y > 1" in found.halves
+    assert "z not a" in found.halves
+    assert pictures.pairs(found).count("<svg") == 1
+    assert "beyond it: y with z" in interaction_words(found)
+    look_at(monkeypatch, planted(0, 0.7, trials=23))
+    assert interactions(study, ["x", "y", "z"]) is None
+
+
+def test_interactions_take_chance_for_chance(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = 0
+    for seed in range(20):
+        look_at(monkeypatch, planted(seed, 0.0))
+        found = interactions(study, ["x", "y", "z"])
+        told += found is not None and bool(found.clear)
+    assert told <= 4  # 5 % of 20 is 1; five or more would come once in 400 times
 
 
 def test_importance_finds_the_field_that_matters(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +264,7 @@ def test_importance_finds_the_field_that_matters(study: Study, monkeypatch: pyte
             "x": optuna.distributions.FloatDistribution(0, 1), "y": optuna.distributions.IntDistribution(0, 4)
         }  # fmt: skip
         made.add_trial(optuna.trial.create_trial(value=x, params={"x": x, "y": y}, distributions=kinds))
-    monkeypatch.setattr(Study, "database", made)
-    monkeypatch.setattr(Study, "settings", type("S", (), {"direction": "maximize"})())
+    look_at(monkeypatch, made)
     found = importances(study)
     assert next(iter(found)) == "x"
     assert found["x"] > 5 * found.get("y", 0.0)
