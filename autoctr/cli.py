@@ -123,6 +123,11 @@ def _where(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def _formats(command: Callable[..., Any]) -> Callable[..., Any]:
+    help = "Add model.onnx (onnx) or model.pt2 (pt2); commas or repeated.  [default: python alone]"
+    return click.option("--format", "formats", multiple=True, help=help)(command)
+
+
 def _worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
@@ -379,8 +384,9 @@ def confirm(name: str, **arguments: Any) -> None:
 @click.argument("out", type=FILE)
 @click.option("--keep", help="Columns to copy beside the scores, with commas between them.")
 @click.option("--on-error", default="stop", show_default=True, help="stop at a damaged row, or skip it.")
+@click.option("--format", default="python", show_default=True, help="What computes: python, onnx or pt2.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: str, device: str) -> None:
+def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: str, format: str, device: str) -> None:
     """Score the rows of TABLE with the export in FOLDER and write OUT (.parquet or .csv), a row for every row.
 
     Tables may be larger than memory. A damaged row gets no score with --on-error skip, and a torn line of csv is left
@@ -398,7 +404,8 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
             out,
             keep=kept,
             on_error=on_error,
-            device=find_device(device),
+            device="cpu" if device == "auto" and format != "python" else find_device(device),
+            format=format,
             on_rows=lambda rows: printing.now(f"{rows:,} rows scored"),
             on_line=printing.line,
         )
@@ -414,6 +421,7 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
 @click.option("--metric", default="wauc", show_default=True, help="Chooses the best pass: wauc, auc or logloss.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the order of the rows.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@_formats
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def refit(winner: Path, out: Path, **arguments: Any) -> None:
     """Train a found network anew, on the rows you give, and write it as a folder that runs without autoctr.
@@ -442,14 +450,32 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 @click.argument("name")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
 @click.option("--trial", type=int, help="Trial to export.  [default: the winner]")
+@_formats
 @_where
-def export(name: str, out: Path, trial: int | None, root: Path, storage: str | None) -> None:
+def export(name: str, out: Path, **arguments: Any) -> None:
     """Write a trial's network as a folder that runs without autoctr."""
     from autoctr.search.deliver import export as deliver
 
-    folder, difference = deliver(name, out, trial=trial, root=root, storage=storage)
+    folder, difference = deliver(name, out, **arguments)
     click.echo(f"wrote {folder}; its probabilities differ from the searched network's by at most {difference:.1e}")
     click.echo(f"try it: python {folder / 'predict.py'} INPUT.csv OUTPUT.csv")
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--rows", type=int, default=16384, show_default=True, help="Rows to draw; batches are cut from them.")
+@click.option("--threads", type=int, help="Threads to compute with.  [default: one per core]")
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def bench(folder: Path, rows: int, threads: int | None, as_json: bool) -> None:
+    """Measure how fast the export in FOLDER answers, in every format it holds, beside a plain network.
+
+    Rows are drawn from what its encoder knows, so that no data is needed.
+    """
+    from autoctr.export.bench import bench as run
+    from autoctr.export.bench import bench_text
+
+    found = run(folder, rows=rows, threads=threads)
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else bench_text(found))
 
 
 @cli.command()

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset
+from autoctr.export.formats import FORMATS
 from autoctr.export.plan import Plan
 from autoctr.model.build import multiply_adds
 
 FORMAT = 1
 _FIXED = (".running_mean", ".running_var", ".num_batches_tracked", ".masks")
 FILES = ("model.py", "weights.safetensors", "features.json", "predict.py")
+ALL_FILES = (*dict.fromkeys([*FILES, *FORMATS.values()]),)
 USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetensors (pyarrow for parquet), not autoctr"
 
 
@@ -51,8 +53,13 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
             "numpy": np.__version__,
             "safetensors": _version("safetensors"),
         },
-        "files": {name: _digest(folder / name) for name in FILES},
+        "files": sums(folder),
     }
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of an export that lies in ``folder``."""
+    return {name: _digest(folder / name) for name in ALL_FILES if (folder / name).exists()}
 
 
 def _snapshots(plan: Plan) -> dict[str, Any] | None:

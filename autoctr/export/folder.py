@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save_file
+from torch import Tensor
 
 from autoctr.atomic import replacing, write_json, write_text
 from autoctr.data.dataset import Dataset
 from autoctr.data.encoder import Encoder
 from autoctr.errors import UserError
 from autoctr.export.bundle import bundle
-from autoctr.export.card import FILES, FORMAT, facts
+from autoctr.export.card import ALL_FILES, FORMAT, facts
+from autoctr.export.formats import writable
 from autoctr.export.generate import model_plan, model_source, model_state
+from autoctr.export.plan import Plan
+from autoctr.export.traced import trace, write_traced
 from autoctr.export.verify import TOLERANCE, ExportMismatch, check_folder
 from autoctr.training.cohort import Cohort
 
@@ -31,10 +36,11 @@ def write_folder(
     *,
     overwrite: bool = False,
     encoder: Encoder | None = None,
+    formats: Iterable[str] = ("python",),
 ) -> tuple[Path, float]:
     """Write ``model.py``, ``weights.safetensors``, ``features.json``, ``predict.py`` and ``card.json`` into ``out``.
 
-    The folder appears only when it is whole and gives the probabilities of the searched network.
+    The folder appears only when it is whole and gives the probabilities of the searched network in every format.
 
     Args:
         cohort: one trained member; a fusion network's wiring must be discrete.
@@ -43,41 +49,57 @@ def write_folder(
         card: metrics and whatever else should stand in ``card.json``, JSON-ready.
         overwrite: replace ``out`` whatever it holds.
         encoder: of the dataset; by default the one that lies in its folder.
+        formats: those beside ``python``: ``onnx`` adds ``model.onnx``, ``pt2`` adds ``model.pt2``.
 
     Returns: ``out``, and the largest difference of a probability from the searched network's.
 
     Raises:
-        UserError: if ``out`` holds something else or cannot be written.
+        UserError: if ``out`` holds something else or cannot be written, or a format is unknown or needs a library.
         ExportMismatch: if a probability differs from the searched network's by more than 1e-5.
     """
-    out = Path(out)
+    out, kinds = Path(out), writable(formats)
     target = out.resolve()
     _check_free(target, overwrite)
     if encoder is None:
         if dataset.folder is None:
             raise UserError(f"the dataset {dataset.name} lies in no folder, so its encoder must be given")
         encoder = Encoder.load(dataset.folder)
-    weights, network = cohort.weights(), cohort.network
-    plan = model_plan(network, weights)
     with replacing(target) as folder:
         folder.mkdir()
-        state = model_state(plan, network, weights)
-        write_text(folder / "model.py", model_source(plan))
-        save_file(state, folder / "weights.safetensors")
-        # safetensors lets only the owner read
-        (folder / "weights.safetensors").chmod((folder / "model.py").stat().st_mode & 0o777)
-        write_text(folder / "features.json", _features(encoder))
-        write_text(folder / "predict.py", bundle("autoctr.export.standalone"))
+        plan, state = write_model(folder, cohort, encoder, kinds)
         written = {**card, **facts(plan, dataset, state, folder)}
         write_json(folder / CARD, written)
-        check = check_folder(folder, cohort, dataset.valid)
-        if not check.largest_difference <= TOLERANCE:
+        checks = {kind: check_folder(folder, cohort, dataset.valid, kind=kind) for kind in kinds}
+        largest = float(np.max([check.largest_difference for check in checks.values()]))
+        if not largest <= TOLERANCE:
             raise ExportMismatch(
-                f"the exported model differs from the searched network by {check.largest_difference:.2g} in a "
+                f"the exported model differs from the searched network by {largest:.2g} in a "
                 f"probability (at most {TOLERANCE:g} is allowed); nothing was written to {out}"
             )
-        write_json(folder / CARD, {**written, "check": dataclasses.asdict(check)})
-    return out, check.largest_difference
+        write_json(
+            folder / CARD, {**written, "check": {kind: dataclasses.asdict(check) for kind, check in checks.items()}}
+        )
+    return out, largest
+
+
+def write_model(
+    folder: Path, cohort: Cohort, encoder: Encoder, formats: Sequence[str]
+) -> tuple[Plan, dict[str, Tensor]]:
+    """Write everything but the card into ``folder``, unchecked. Returns: the model's plan and state."""
+    weights, network = cohort.weights(), cohort.network
+    plan = model_plan(network, weights)
+    state = model_state(plan, network, weights)
+    write_text(folder / "model.py", model_source(plan))
+    save_file(state, folder / "weights.safetensors")
+    # safetensors lets only the owner read
+    (folder / "weights.safetensors").chmod((folder / "model.py").stat().st_mode & 0o777)
+    write_text(folder / "features.json", _features(encoder))
+    write_text(folder / "predict.py", bundle("autoctr.export.standalone"))
+    if traced := [name for name in formats if name != "python"]:
+        program = trace(folder, plan)
+        for name in traced:
+            write_traced(name, program, folder)
+    return plan, state
 
 
 def _features(encoder: Encoder) -> str:
@@ -93,7 +115,7 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise UserError(f"cannot read {target}: {error.strerror}; choose another folder") from error
     if overwrite or not held:
         return
-    foreign = sorted(set(held) - {*FILES, CARD, "__pycache__"})
+    foreign = sorted(set(held) - {*ALL_FILES, CARD, "__pycache__"})
     if foreign or not _is_export(target):
         shown = ", ".join((foreign or held)[:3])
         raise UserError(f"{target} already holds {shown}, which no export wrote; choose another folder or overwrite it")

@@ -218,8 +218,8 @@ class InputPruner(nn.Module):
 
     def forward(self, fields: Tensor, domain_embedding: Tensor) -> Tensor:
         """Returns: the fields side by side, [rows, {fields_width}]."""
-        widths = torch.tensor(FIELD_WIDTHS, device=fields.device)
-        return fields * factors(self.linear(domain_embedding)).repeat_interleave(widths, dim=1)
+        columns = [field for field, width in enumerate(FIELD_WIDTHS) for _ in range(width)]
+        return fields * factors(self.linear(domain_embedding))[:, columns]
 '''
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,28 @@ def export(
     trial: int | None = None,
     root: Path | str = DEFAULT_ROOT,
     storage: str | None = None,
+    formats: Iterable[str] = ("python",),
 ) -> tuple[Path, float]:
     """Write a trial's network as a folder that runs without autoctr.
 
     Args:
         trial: its number; the winner by default.
+        formats: see :func:`autoctr.export.folder.write_folder`.
 
     Returns: the folder, and the largest difference of a probability from the searched network's.
 
     Raises:
-        UserError: if the study or the trial is not there, or its weights were not kept.
+        UserError: if the study or the trial is not there, or its weights were not kept; for an unknown format.
     """
     from autoctr.export.folder import write_folder
+    from autoctr.export.formats import writable
     from autoctr.search.stored import stored_network
 
+    kinds = writable(formats)
     study = load_study(name, root=root, storage=storage)
     number = _number(study, trial)
     cohort, dataset = stored_network(study, number, open_dataset(study), "cpu")
-    return write_folder(cohort, dataset, Path(out), _card(study, number))
+    return write_folder(cohort, dataset, Path(out), _card(study, number), formats=kinds)
 
 
 def _number(study: Study, trial: int | None) -> int:

@@ -49,7 +49,7 @@ def exported(dataset: Dataset, cohort: Cohort, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the check, which starts an interpreter."""
-    monkeypatch.setattr(folder_module, "check_folder", lambda *_: Check(0, 0.0, 0))
+    monkeypatch.setattr(folder_module, "check_folder", lambda *_, **__: Check(0, 0.0, 0))
 
 
 def test_holds_the_five_files_and_nothing_else(exported: Path) -> None:
@@ -64,8 +64,9 @@ def test_card(exported: Path, dataset: Dataset) -> None:
     assert Candidate.from_dict(card["candidate"]) == CANDIDATE
     assert card["dataset"]["key"] == dataset.key
     assert card["multiply_adds"] == multiply_adds(CANDIDATE, dataset.statistics)
-    assert card["check"]["rows"] == len(dataset.valid)
-    assert card["check"]["largest_difference"] < 1e-5
+    assert set(card["check"]) == {"python"}
+    assert card["check"]["python"]["rows"] == len(dataset.valid)
+    assert card["check"]["python"]["largest_difference"] < 1e-5
     weights = load_file(exported / "weights.safetensors")
     frozen = weights["vectors_item_vector"].numel()
     assert sum(card["parameters"].values()) == sum(tensor.numel() for tensor in weights.values()) - frozen
@@ -144,7 +145,7 @@ def test_rounding_at_a_step_is_told_from_a_wrong_formula(
     from autoctr.export import verify
 
     def differences(apart: dict[torch.dtype, float], rows: int) -> Any:
-        def fake(folder: Path, cohort: Cohort, given: Any, dtype: torch.dtype) -> Any:
+        def fake(folder: Path, cohort: Cohort, given: Any, dtype: torch.dtype, kind: str) -> Any:
             result = np.full(len(given), 1e-7)
             result[:rows] = apart[dtype]
             return result

@@ -169,7 +169,7 @@ def test_every_kind_of_network(
 ) -> None:
     # the check starts an interpreter: one network of each family will do
     if name not in ("tickets per domain", "mmoe"):
-        monkeypatch.setattr("autoctr.export.folder.check_folder", lambda *_: Check(0, 0.0, 0))
+        monkeypatch.setattr("autoctr.export.folder.check_folder", lambda *_, **__: Check(0, 0.0, 0))
     candidate = NETWORKS[name]
     cohort = member(dataset, candidate)
     out, difference = write_folder(cohort, dataset, tmp_path / "winner", {})
