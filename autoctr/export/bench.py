@@ -158,8 +158,8 @@ def _drawn(encoder: Encoder, rows: int) -> Columns:
     """Raw columns of values that the encoder knows."""
     draw = np.random.default_rng(0)
     columns: dict[str, Any] = {encoder.domain: draw.choice(encoder.domains, rows).tolist()}
-    # a column that is read as a number, too, must hold numbers
-    for field in sorted(encoder.fields, key=lambda field: field.kind is not Kind.NUMERIC):
+    # of several fields that read a column, a number decides what it holds, then the longest vocabulary
+    for field in sorted(encoder.fields, key=lambda field: (field.kind is not Kind.NUMERIC, -len(field.vocabulary))):
         if field.source not in columns:
             columns[field.source] = _values(field, draw, rows)
     return columns

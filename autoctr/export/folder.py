@@ -36,7 +36,7 @@ def write_folder(
     *,
     overwrite: bool = False,
     encoder: Encoder | None = None,
-    formats: Iterable[str] = ("python",),
+    formats: str | Iterable[str] = "python",
 ) -> tuple[Path, float]:
     """Write ``model.py``, ``weights.safetensors``, ``features.json``, ``predict.py`` and ``card.json`` into ``out``.
 

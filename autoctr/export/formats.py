@@ -12,19 +12,20 @@ from autoctr.errors import UserError
 FORMATS = {"python": "model.py", "onnx": "model.onnx", "pt2": "model.pt2"}
 
 
-def formats(names: Iterable[str]) -> tuple[str, ...]:
+def formats(names: str | Iterable[str]) -> tuple[str, ...]:
     """The named formats and ``python``, each once; a name may be several with commas between them.
 
     Raises:
         UserError: for an unknown one.
     """
-    named = {"python", *(part.strip() for name in names for part in name.split(","))}
+    given = [names] if isinstance(names, str) else names
+    named = {"python", *(part.strip() for name in given for part in name.split(","))}
     if unknown := sorted(named - FORMATS.keys()):
         raise UserError(f"unknown format {unknown[0]!r}; legal are {', '.join(FORMATS)}")
     return tuple(name for name in FORMATS if name in named)
 
 
-def writable(names: Iterable[str]) -> tuple[str, ...]:
+def writable(names: str | Iterable[str]) -> tuple[str, ...]:
     """The same for formats that are to be written.
 
     Raises:

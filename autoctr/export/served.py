@@ -25,7 +25,7 @@ def load_format(folder: Path | str, kind: str = "python", device: torch.device |
         UserError: if the folder lacks the format or is damaged, or a library is missing.
     """
     folder, device = Path(folder), torch.device(device)
-    *_, kind = formats([kind])
+    *_, kind = formats(kind)
     if kind == "python":
         return load(folder, device)
     with reading(folder):

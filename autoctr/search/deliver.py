@@ -19,7 +19,7 @@ def export(
     trial: int | None = None,
     root: Path | str = DEFAULT_ROOT,
     storage: str | None = None,
-    formats: Iterable[str] = ("python",),
+    formats: str | Iterable[str] = "python",
 ) -> tuple[Path, float]:
     """Write a trial's network as a folder that runs without autoctr.
 

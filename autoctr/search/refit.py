@@ -52,7 +52,7 @@ def refit(
     precision: str = "auto",
     device: str = "auto",
     data_seed: int | None = None,
-    formats: Iterable[str] = ("python",),
+    formats: str | Iterable[str] = "python",
     on_progress: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Refit:
