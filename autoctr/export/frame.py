@@ -249,7 +249,7 @@ def _snapshots(plan: Plan, field: SnapshotField) -> str:
     slot, offset = plan.slots[field.of], plan.statistics.offsets[field.of]
     rows = f"ids[:, {slot}] - {offset}" if offset else f"ids[:, {slot}]"
     if pooled_by_attention(field):
-        return f"attention_pool(embedded[:, {slot}], self.{plan.snapshots[field]}[:, {rows}])"
+        return f"attention_pool(embedded[:, {slot}], self.{plan.snapshots[field]}.index_select(1, {rows}))"
     return f"functional.embedding({rows}, self.{plan.snapshots[field]})"
 
 

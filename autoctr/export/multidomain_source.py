@@ -17,7 +17,7 @@ class DomainLinear(nn.Module):
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, outputs]."""
-        out = x.new_zeros(len(x), self.bias.shape[1])
+        out = x.new_zeros(x.shape[0], self.bias.shape[1])
         for d in present(domain):
             rows = (domain == d).nonzero().squeeze(1)
             if d < len(DOMAINS):
@@ -84,7 +84,7 @@ class Star(nn.Module):
 
     def forward(self, x: Tensor, domain: Tensor) -> Tensor:
         """Returns: [rows, outputs]."""
-        out = x.new_zeros(len(x), len(self.bias))
+        out = x.new_zeros(x.shape[0], len(self.bias))
         for d in present(domain):
             rows = (domain == d).nonzero().squeeze(1)
             weight, bias = self.weight, self.bias
