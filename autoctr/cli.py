@@ -94,6 +94,7 @@ def cli(context: click.Context) -> None:
     autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
     autoctr predict model/ IN.parquet OUT.parquet  scores for a table of any size
+    autoctr bench model/                           how fast it answers
     autoctr refit --winner model/card.json ...     the same network trained on new rows
     """
     _help_alone(context)

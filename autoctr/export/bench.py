@@ -180,10 +180,10 @@ def _values(field: FieldEncoder, draw: np.random.Generator, rows: int) -> list[A
 
 def _write_plain(folder: Path, encoder: Encoder, tasks: Sequence[str], kinds: Sequence[str]) -> None:
     """An export of trial 0's network with random weights."""
-    domain = next(field.name for field in encoder.fields if field.source == encoder.domain and field.slots == 1)
+    reads_domain = [field.source == encoder.domain and field.kind is Kind.CATEGORICAL for field in encoder.fields]
     statistics = Statistics(
         fields=tuple(field.field for field in encoder.fields),
-        domain_field=domain,
+        domain_field=encoder.fields[reads_domain.index(True)].name,
         domains=encoder.domains,
         domain_rows=(1,) * len(encoder.domains),
         tasks=tuple(tasks),

@@ -96,7 +96,7 @@ def write_model(
     write_text(folder / "features.json", _features(encoder))
     write_text(folder / "predict.py", bundle("autoctr.export.standalone"))
     if traced := [name for name in formats if name != "python"]:
-        program = trace(folder, plan)
+        program = trace(folder, network.statistics)
         for name in traced:
             write_traced(name, program, folder)
     return plan, state

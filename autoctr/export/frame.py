@@ -71,9 +71,9 @@ _MEANINGS = {
 }
 
 _SHAPES = {
-    "ids": "int [rows, {}], rows of the embedding table.",
-    "numbers": "float [rows, {}], standardised.",
-    "vectors": "int [rows, {}], rows of the frozen vectors; 0 = none.",
+    "ids": "int [rows, {ids}], rows of the embedding table.",
+    "numbers": "float [rows, {numbers}], standardised.",
+    "vectors": "int [rows, {vectors}], rows of the frozen vectors; 0 = none.",
     "domain": "int [rows], number of the domain in features.json; any other number = unknown.",
 }
 
@@ -167,7 +167,12 @@ def _header(plan: Plan, body: Body, functional: bool) -> str:
 
 def _model(plan: Plan, body: Body) -> str:
     takes = ", ".join(f"{name}: Tensor" for name in plan.inputs)
-    shapes = [f"{name}: {_SHAPES[name].format(columns)}" for name, columns in plan.columns.items()]
+    sizes = {
+        "ids": sum(field.slots for field in plan.statistics.embedded),
+        "numbers": len(plan.statistics.scaled),
+        "vectors": len(plan.tables),
+    }
+    shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
     buffers = [*plan.vector_names.values(), *plan.snapshots.values()]
     annotations = [f"{attribute}: Tensor" for attribute in buffers]
     logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits

@@ -78,15 +78,8 @@ class Plan:
     @property
     def inputs(self) -> list[str]:
         """What the model's forward takes."""
-        return list(self.columns)
-
-    @property
-    def columns(self) -> dict[str, int | None]:
-        """Columns of everything that the model's forward takes; None for the domain, which has one number per row."""
-        columns: dict[str, int | None] = {"ids": sum(field.slots for field in self.statistics.embedded)}
-        columns |= {"numbers": len(self.statistics.scaled)} if self.statistics.scaled else {}
-        columns |= {"vectors": len(self.tables)} if self.tables else {}
-        return columns | ({"domain": None} if self.reads_domain else {})
+        needed = {"ids": True, "numbers": self.statistics.scaled, "vectors": self.tables, "domain": self.reads_domain}
+        return [name for name, value in needed.items() if value]
 
 
 def pooled_by_attention(field: SnapshotField) -> bool:

@@ -13,10 +13,11 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from autoctr.data.statistics import Statistics
 from autoctr.errors import UserError
 from autoctr.export.formats import FORMATS
-from autoctr.export.plan import Plan
 from autoctr.export.standalone import read_network
+from autoctr.model.embedding import SnapshotField
 
 ONNX_BYTES = 2**31 - 2**24  # one file holds 2 GiB, graph included
 OUTPUT = "logits"
@@ -35,20 +36,35 @@ def write_traced(kind: str, program: ExportedProgram, folder: Path) -> None:
         torch.export.save(program, path)
 
 
-def trace(folder: Path, plan: Plan, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-    """The graph of the model in ``folder``, for any number of rows, computed in ``dtype``."""
-    _, network = read_network(folder, torch.device("cpu"))
-    shapes = {name: (2,) if columns is None else (2, columns) for name, columns in plan.columns.items()}
-    example = [torch.zeros(shape, dtype=dtype if name == "numbers" else torch.int32) for name, shape in shapes.items()]
+def trace(folder: Path, statistics: Statistics, dtype: torch.dtype = torch.float32) -> ExportedProgram:
+    """The graph of the model in ``folder``, for any number of rows, computed in ``dtype``.
+
+    Args:
+        statistics: of the rows that it reads.
+    """
+    module, network = read_network(folder, torch.device("cpu"))
+    shapes = row_shapes(statistics)
+    example = [torch.zeros(2, *shapes[name], dtype=torch.int32) for name in module.INPUTS]
+    example = [part.to(dtype) if name == "numbers" else part for name, part in zip(module.INPUTS, example, strict=True)]
     rows = torch.export.Dim("rows")
     with _quiet():
         program = torch.export.export(
-            network.to(dtype), tuple(example), dynamic_shapes={name: {0: rows} for name in shapes}
+            network.to(dtype), tuple(example), dynamic_shapes={name: {0: rows} for name in module.INPUTS}
         )
     program.example_inputs = None  # they would be saved as a pickle
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     return program
+
+
+def row_shapes(statistics: Statistics) -> dict[str, tuple[int, ...]]:
+    """The shape of a row of all that a model may read. Snapshots are no input."""
+    return {
+        "ids": (sum(field.slots for field in statistics.embedded),),
+        "numbers": (len(statistics.scaled),),
+        "vectors": (sum(not isinstance(field, SnapshotField) for field in statistics.vectors),),
+        "domain": (),
+    }
 
 
 def _write_onnx(program: ExportedProgram, path: Path) -> None:

@@ -14,10 +14,9 @@ import numpy.typing as npt
 import torch
 
 from autoctr.data.dataset import Rows
+from autoctr.data.statistics import Statistics
 from autoctr.export.formats import FORMATS
-from autoctr.export.generate import model_plan
-from autoctr.export.plan import Plan
-from autoctr.export.traced import trace, write_traced
+from autoctr.export.traced import row_shapes, trace, write_traced
 from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
 from autoctr.training.rows import ResidentRows
@@ -141,23 +140,24 @@ def _differences(folder: Path, cohort: Cohort, rows: Rows, dtype: torch.dtype, k
     """The largest absolute difference of a probability, of each row and of the first alone, [N + 1]."""
     expected = searched_probabilities(cohort, rows, dtype)
     expected = np.concatenate([expected, expected[:1]])
-    found = _exported_probabilities(folder, model_plan(cohort.network, cohort.weights()), rows, dtype, kind)
+    found = _exported_probabilities(folder, cohort.network.statistics, rows, dtype, kind)
     if found.shape != expected.shape:
         raise ExportMismatch(f"{folder} gives probabilities of shape {found.shape}, not {expected.shape}")
     differences: npt.NDArray[np.float64] = np.abs(expected.astype(np.float64) - found).max(axis=1, initial=0.0)
     return differences
 
 
-def _exported_probabilities(folder: Path, plan: Plan, rows: Rows, dtype: torch.dtype, kind: str) -> npt.NDArray[Any]:
+def _exported_probabilities(
+    folder: Path, statistics: Statistics, rows: Rows, dtype: torch.dtype, kind: str
+) -> npt.NDArray[Any]:
     name = str(dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        for column, count in plan.columns.items():
-            values = np.asarray(getattr(rows, column))
-            values = values if count is None else values[:, :count]
+        for column, shape in row_shapes(statistics).items():
+            values = np.asarray(getattr(rows, column))[(slice(None), *map(slice, shape))]
             np.save(work / f"{column}.npy", values.astype(name) if column == "numbers" else values)
         if kind != "python" and dtype is torch.float64:
-            write_traced(kind, trace(folder, plan, dtype), work)
+            write_traced(kind, trace(folder, statistics, dtype), work)
             folder = work
         # -P: nothing of the present folder is importable; -B: no __pycache__ in the export
         program = _PROGRAM.format(load=_LOAD[kind])
