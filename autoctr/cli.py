@@ -451,14 +451,19 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 @click.argument("name")
 @click.option("--out", type=FOLDER, required=True, help="Folder to write.")
 @click.option("--trial", type=int, help="Trial to export.  [default: the winner]")
+@click.option("--domains", multiple=True, help="Names of domains, with commas or repeated; others count as unknown.")
+@click.option("--embeddings", default="fp32", show_default=True, help="Numbers of embedding rows: fp32, fp16 or int8.")
 @_formats
 @_where
-def export(name: str, out: Path, **arguments: Any) -> None:
+def export(name: str, out: Path, domains: tuple[str, ...], **options: Any) -> None:
     """Write a trial's network as a folder that runs without autoctr."""
+    from autoctr.report.export import export_lines
     from autoctr.search.deliver import export as deliver
 
-    folder, difference = deliver(name, out, **arguments)
+    folder, difference = deliver(name, out, domains=domains or None, **options)
     click.echo(f"wrote {folder}; its probabilities differ from the searched network's by at most {difference:.1e}")
+    for line in export_lines(folder):
+        click.echo(line)
     click.echo(f"try it: python {folder / 'predict.py'} INPUT.csv OUTPUT.csv")
 
 

@@ -17,9 +17,10 @@ from autoctr.atomic import write_json
 from autoctr.data.encoder import Encoder, FieldEncoder
 from autoctr.data.statistics import Kind, Statistics
 from autoctr.errors import UserError
-from autoctr.export.card import sums
-from autoctr.export.folder import CARD, write_model
+from autoctr.export.card import CARD, sums
+from autoctr.export.folder import write_model
 from autoctr.export.formats import FORMATS, writable
+from autoctr.export.scope import Scope
 from autoctr.export.served import load_format
 from autoctr.export.standalone import Model, check_files, predict, probabilities, read_encoder, reading
 from autoctr.model.architecture import FIXED
@@ -193,5 +194,6 @@ def _write_plain(folder: Path, encoder: Encoder, tasks: Sequence[str], kinds: Se
     candidate = candidate.replace(wiring=FIXED[candidate.architecture](candidate.blocks))
     vectors = [field for field in encoder.fields if field.kind is Kind.VECTOR]
     tables = {field.name: torch.randn(len(field.vocabulary) + 1, field.width) for field in vectors}
-    write_model(folder, Cohort(statistics, [candidate], tables, ramp=1), encoder, kinds)
+    cohort = Cohort(statistics, [candidate], tables, ramp=1)
+    write_model(folder, cohort, encoder, kinds, Scope.of(statistics, encoder))
     write_json(folder / CARD, {"tasks": list(tasks), "files": sums(folder)})

@@ -15,22 +15,26 @@ import torch
 from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset
+from autoctr.export import footprint
 from autoctr.export.formats import FORMATS
 from autoctr.export.plan import Plan
 from autoctr.model.build import multiply_adds
+from autoctr.model.network import Network
+from autoctr.training.cohort import Weights
 
+CARD = "card.json"
 FORMAT = 1
-_FIXED = (".running_mean", ".running_var", ".num_batches_tracked", ".masks")
 FILES = ("model.py", "weights.safetensors", "features.json", "predict.py")
 ALL_FILES = (*dict.fromkeys([*FILES, *FORMATS.values()]),)
 USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetensors (pyarrow for parquet), not autoctr"
 
 
-def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
+def facts(
+    plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], network: Network, weights: Weights, folder: Path
+) -> dict[str, Any]:
     """The card of the files that lie in ``folder``, JSON-ready, without metrics."""
-    wiring = plan.candidate.wiring
-    frozen = {*plan.vector_names.values(), *plan.snapshots.values()}
-    trained = [name for name in state if name not in frozen and not name.endswith(_FIXED)]
+    wiring, looked_up = plan.candidate.wiring, set(footprint.tables(plan, state))
+    dense = [tensor for name, tensor in state.items() if name not in looked_up and tensor.is_floating_point()]
     embedding = math.prod(state["embedding.weight"].shape)
     return {
         "autoctr_export": FORMAT,
@@ -44,8 +48,11 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
             "key": dataset.key,
             "rows": {split: len(getattr(dataset, split)) for split in SPLITS},
         },
-        "parameters": {"dense": sum(state[name].numel() for name in trained) - embedding, "embedding": embedding},
-        "multiply_adds": multiply_adds(plan.candidate, plan.statistics),
+        "domains": {"exported": list(plan.statistics.domains), "as_unknown": _as_unknown(plan)},
+        "embeddings": {"stored": plan.stored, "rows": len(plan.rows), "fields_left_out": _left_out(plan)},
+        "parameters": {"dense": sum(tensor.numel() for tensor in dense), "embedding": embedding},
+        "multiply_adds": multiply_adds(plan.candidate, network.statistics),
+        "footprint": footprint.compared(plan, state, network, weights),
         "versions": {
             "autoctr": _version("autoctr"),
             "python": platform.python_version(),
@@ -60,6 +67,16 @@ def facts(plan: Plan, dataset: Dataset, state: Mapping[str, Tensor], folder: Pat
 def sums(folder: Path) -> dict[str, str]:
     """The sha256 of every file of an export that lies in ``folder``."""
     return {name: _digest(folder / name) for name in ALL_FILES if (folder / name).exists()}
+
+
+def _as_unknown(plan: Plan) -> list[str]:
+    """Domains that the network was trained on and the export scores as unknown."""
+    return [name for name in plan.scope.statistics.domains if name not in plan.statistics.domains]
+
+
+def _left_out(plan: Plan) -> list[str]:
+    """Fields that every domain closes."""
+    return [field.name for field in plan.encoded.fields if field not in plan.statistics.fields]
 
 
 def _snapshots(plan: Plan) -> dict[str, Any] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from textwrap import indent
+from textwrap import indent, wrap
 
 from autoctr.export.names import literal
-from autoctr.export.plan import Plan, pooled_by_attention
+from autoctr.export.plan import Plan
+from autoctr.export.snapshot_tables import pooled_by_attention
 from autoctr.model.embedding import SnapshotField
 
 LINE = 100
@@ -50,17 +51,39 @@ def entire_space(logits: Tensor) -> Tensor:
     return torch.cat([logits[:, :1], product - torch.log(-torch.expm1(product))], dim=1)
 '''
 
-_DOMAINS = '''
+_KNOWN = '''
 def known_or_last(domain: Tensor) -> Tensor:
     """Every domain as it is, len(DOMAINS) for an unknown one."""
     return torch.where((domain >= 0) & (domain < len(DOMAINS)), domain, len(DOMAINS))
+'''
 
-
-def present(domain: Tensor) -> list[int]:
-    """The domains that occur; all there are while a graph is traced, which cannot depend on what a tensor holds."""
+_ROWS = '''
+def present({one}: Tensor) -> list[int]:
+    """The {one}s that occur; all there are while a graph is traced, which cannot depend on what a tensor holds."""
     if torch.compiler.is_compiling():
-        return list(range(len(DOMAINS) + 1))
-    return domain.unique().tolist()
+        return list(range({count}))
+    return {one}.unique().tolist()
+
+
+def rows_by_{one}({one}: Tensor) -> dict[int, Tensor]:
+    """Which rows every {one} has that occurs."""
+    return {{n: ({one} == n).nonzero().squeeze(1) for n in present({one})}}
+'''
+
+_INT8_TABLE = '''
+class Int8Table(nn.Module):
+    """Rows of 8-bit numbers with a scale each; only rows that are looked up become floats."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(shape, dtype=torch.int8))
+        self.register_buffer("scale", torch.ones(*shape[:-1], 1))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Returns: [..., *ids.shape, width]."""
+        flat = ids.flatten()
+        rows = self.weight.index_select(-2, flat) * self.scale.index_select(-2, flat)
+        return rows.unflatten(-2, ids.shape)
 '''
 
 # What the probabilities of tasks after the first mean.
@@ -84,7 +107,8 @@ class Body:
 
     ``title`` tells in the docstring what the network computes; ``constants`` and ``definitions`` stand before the
     model, ``layers`` in its ``__init__``, ``methods`` before its forward, ``compute`` in its forward before the
-    expression ``logits``.
+    expression ``logits``. ``groups`` holds a number for every domain, then for unknown ones, where some share all.
+    ``splits`` tells whether rows of different domains go different ways, so that ``rows`` must be known.
     """
 
     title: Sequence[str]
@@ -94,6 +118,8 @@ class Body:
     compute: Sequence[str]
     logits: str
     methods: Sequence[str] = ()
+    groups: Sequence[int] = ()
+    splits: bool = True
 
 
 def module_source(plan: Plan, body: Body) -> str:
@@ -102,8 +128,10 @@ def module_source(plan: Plan, body: Body) -> str:
         _POOLING: plan.lists,
         _ATTENTION_POOL: plan.attends,
         _ENTIRE_SPACE: plan.task_space == "esmm",
-        _DOMAINS: plan.reads_domain,
+        _INT8_TABLE: plan.stored == "int8",
     }
+    one, count = ("group", "max(GROUPS) + 1") if body.groups else ("domain", "len(DOMAINS) + 1")
+    shared |= {_KNOWN: plan.reads_domain, _ROWS.format(one=one, count=count): plan.reads_domain and body.splits}
     pieces = [*(text for text, used in shared.items() if used), *body.definitions, _model(plan, body)]
     functional = any("functional." in piece for piece in pieces)
     pieces = [_header(plan, body, functional), *pieces]
@@ -129,12 +157,35 @@ def embedded(plan: Plan) -> str:
 
 def domain_embedding(plan: Plan) -> str:
     """The line that looks up the embedding of the row's domain."""
-    return f"domain_embedding = self.embedding(ids[:, {plan.slots[plan.statistics.domain_field]}])"
+    return f"domain_embedding = {_looked_up(plan, f'ids[:, {plan.slots[plan.statistics.domain_field]}]')}"
 
 
 def projected(plan: Plan, fields: str) -> str:
     """An expression of x0, made of ``fields``."""
     return f"self.projection({fields})" if plan.candidate.width else fields
+
+
+def projection(plan: Plan) -> list[str]:
+    """The line that makes the projection, if there is one."""
+    return [f"self.projection = nn.Linear({plan.fields_width}, WIDTH)"] if plan.candidate.width else []
+
+
+def _looked_up(plan: Plan, ids: str) -> str:
+    """An expression of embedding rows."""
+    return f"self.embedding({ids}){_widened(plan)}"
+
+
+def _frozen(plan: Plan, name: str, rows: str, periods: bool = False) -> str:
+    """An expression of rows of a frozen table [rows, width], or with ``periods`` [periods, rows, width]."""
+    if plan.stored == "int8":
+        return f"self.{name}({rows})"
+    found = f"self.{name}.index_select(1, {rows})" if periods else f"functional.embedding({rows}, self.{name})"
+    return f"{found}{_widened(plan)}"
+
+
+def _widened(plan: Plan) -> str:
+    """What makes rows in half precision numbers of the network's type."""
+    return ".to(self.head.weight.dtype)" if plan.stored == "fp16" else ""
 
 
 def _embed_inputs(plan: Plan) -> list[str]:
@@ -160,23 +211,31 @@ def _header(plan: Plan, body: Body, functional: bool) -> str:
         f"EMBEDDING = {plan.candidate.embedding}",
         f"WIDTH = {plan.width}",
         *(constant("DOMAINS", plan.statistics.domains) if plan.reads_domain else []),
+        *(_groups(body) if plan.reads_domain and body.groups else []),
         *body.constants,
     ]
     return "\n".join(lines) + "\n"
 
 
+def _groups(body: Body) -> list[str]:
+    text = "# The group of every domain, then of unknown ones: domains of a group share all their layers."
+    short = f"GROUPS = {tuple(body.groups)}"
+    rows = wrap(f"{', '.join(map(str, body.groups))},", LINE)
+    return [text, short] if len(short) <= LINE else [text, "GROUPS = (", *(f"    {row}" for row in rows), ")"]
+
+
 def _model(plan: Plan, body: Body) -> str:
     takes = ", ".join(f"{name}: Tensor" for name in plan.inputs)
+    encoded = plan.encoded
     sizes = {
-        "ids": sum(field.slots for field in plan.statistics.embedded),
-        "numbers": len(plan.statistics.scaled),
-        "vectors": len(plan.tables),
+        "ids": sum(field.slots for field in encoded.embedded),
+        "numbers": len(encoded.scaled),
+        "vectors": len([field for field in encoded.vectors if not isinstance(field, SnapshotField)]),
     }
     shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
-    buffers = [*plan.vector_names.values(), *plan.snapshots.values()]
+    buffers = [] if plan.stored == "int8" else [*plan.vector_names.values(), *plan.snapshots.values()]
     annotations = [f"{attribute}: Tensor" for attribute in buffers]
     logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits
-    numbering = ["domain = known_or_last(domain)"] if plan.reads_domain else []
     methods = "".join(f"\n{indent(method.strip(), ' ' * 4)}\n" for method in body.methods)
     return f'''
 class Model(nn.Module):
@@ -197,12 +256,48 @@ class Model(nn.Module):
 
         Returns: [rows, {len(plan.statistics.tasks)}], one column per entry of TASKS.
         """
-{block([*numbering, *body.compute, f"return {logits}"], 2)}
+{block([*_selection(plan), *_numbering(plan, body), *body.compute, f"return {logits}"], 2)}
 '''
 
 
+def _numbering(plan: Plan, body: Body) -> list[str]:
+    """Lines that say which rows belong together."""
+    if not plan.reads_domain:
+        return []
+    one, line = "domain", "domain = known_or_last(domain)"
+    if body.groups:
+        one = "group"
+        line = "group = torch.tensor(GROUPS, device=domain.device).index_select(0, known_or_last(domain))"
+    return [line, f"rows = rows_by_{one}({one})"] if body.splits else [line]
+
+
+def _selection(plan: Plan) -> list[str]:
+    """Lines that leave out what no domain reads."""
+    if plan.encoded.fields == plan.statistics.fields:
+        return []
+    columns, absent = list(plan.read_slots), list(plan.read_slots.values())
+    lines = ["# Fields that are closed in every domain are left out, and so are their embedding rows."]
+    chosen = _columns(columns, sum(field.slots for field in plan.encoded.embedded))
+    if any(absent):
+        shift = f"torch.tensor({absent}, dtype=ids.dtype, device=ids.device)"
+        lines.append(f"ids = ids{chosen} - {shift}")
+    elif chosen:
+        lines.append(f"ids = ids{chosen}")
+    scaled = [column for column, field in enumerate(plan.encoded.scaled) if field in plan.statistics.scaled]
+    frozen = [field for field in plan.encoded.vectors if not isinstance(field, SnapshotField)]
+    vectors = [column for column, field in enumerate(frozen) if field.name in plan.tables]
+    for name, kept, count in (("numbers", scaled, len(plan.encoded.scaled)), ("vectors", vectors, len(frozen))):
+        if kept and len(kept) < count:
+            lines.append(f"{name} = {name}{_columns(kept, count)}")
+    return lines
+
+
 def _embedding_layers(plan: Plan) -> list[str]:
-    lines = ["self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)"]
+    stored = {"fp32": "", "fp16": ", dtype=torch.float16"}
+    if plan.stored == "int8":
+        lines = ["self.embedding = Int8Table(VOCABULARY, EMBEDDING)"]
+    else:
+        lines = [f"self.embedding = nn.Embedding(VOCABULARY, EMBEDDING{stored[plan.stored]})"]
     if plan.statistics.scaled:
         lines.append(f"self.number_weights = nn.Parameter(torch.zeros({len(plan.statistics.scaled)}, EMBEDDING))")
     sizes = {field.name: field.size for field in plan.statistics.embedded}
@@ -212,9 +307,10 @@ def _embedding_layers(plan: Plan) -> list[str]:
             name, shape = plan.snapshots[field], f"{periods}{sizes[field.of]}, EMBEDDING"
         else:
             name, shape = plan.vector_names[field.name], f"{plan.tables[field.name]}, {field.width}"
-        lines.append(f'self.register_buffer("{name}", torch.zeros({shape}))')
-    if plan.candidate.width:
-        lines.append(f"self.projection = nn.Linear({plan.fields_width}, WIDTH)")
+        if plan.stored == "int8":
+            lines.append(f"self.{name} = Int8Table({shape})")
+        else:
+            lines.append(f'self.register_buffer("{name}", torch.zeros({shape}{stored[plan.stored]}))')
     return lines
 
 
@@ -229,7 +325,7 @@ def _embed(plan: Plan) -> list[str]:
         lines.append("# Columns of numbers:")
         lines += [f"#   {column}: {literal(field.name)}" for column, field in enumerate(statistics.scaled)]
     chosen = _columns(plan.singles, sum(field.slots for field in statistics.embedded))
-    parts = [f"embedded{chosen}.flatten(1),"]
+    parts = [f"embedded{chosen}.flatten(1),"] if plan.singles else []
     for field in plan.lists:
         span = f"[:, {slots[field.name]}:{slots[field.name] + field.slots}]"
         parts.append(f"mean_of_known(embedded{span}, ids{span} != {offsets[field.name]}),  # {literal(field.name)}")
@@ -242,11 +338,11 @@ def _embed(plan: Plan) -> list[str]:
         else:
             attribute = plan.vector_names[field.name]
             column = frozen.index(field.name)
-            parts.append(f"functional.embedding(vectors[:, {column}], self.{attribute}),  # {literal(field.name)}")
-    if len(parts) == 1:
-        return [*lines, f"return self.embedding(ids){chosen}.flatten(1)"]
+            parts.append(f"{_frozen(plan, attribute, f'vectors[:, {column}]')},  # {literal(field.name)}")
+    if len(parts) == 1 and not plan.lists:
+        return [*lines, f"return {_looked_up(plan, 'ids')}{chosen}.flatten(1)"]
     parts = [f"    {part}" for part in parts]
-    return [*lines, "embedded = self.embedding(ids)", "parts = [", *parts, "]", "return torch.cat(parts, dim=1)"]
+    return [*lines, f"embedded = {_looked_up(plan, 'ids')}", "parts = [", *parts, "]", "return torch.cat(parts, dim=1)"]
 
 
 def _snapshots(plan: Plan, field: SnapshotField) -> str:
@@ -254,8 +350,8 @@ def _snapshots(plan: Plan, field: SnapshotField) -> str:
     slot, offset = plan.slots[field.of], plan.statistics.offsets[field.of]
     rows = f"ids[:, {slot}] - {offset}" if offset else f"ids[:, {slot}]"
     if pooled_by_attention(field):
-        return f"attention_pool(embedded[:, {slot}], self.{plan.snapshots[field]}.index_select(1, {rows}))"
-    return f"functional.embedding({rows}, self.{plan.snapshots[field]})"
+        return f"attention_pool(embedded[:, {slot}], {_frozen(plan, plan.snapshots[field], rows, True)})"
+    return _frozen(plan, plan.snapshots[field], rows)
 
 
 def _columns(chosen: Sequence[int], count: int) -> str:

@@ -1,8 +1,7 @@
-"""The definitions that a generated fusion network is made of: crosses, deep components, adapters, tickets, pruners."""
+"""The definitions that a generated fusion network is made of: crosses, attention, pruners, and maps per domain."""
 
 from __future__ import annotations
 
-from autoctr.export.frame import block
 from autoctr.export.fusion_plan import FusionPlan
 
 _VECTOR = '''
@@ -113,68 +112,97 @@ class Attention(nn.Module):
         return WIDTH * share * x
 '''
 
-_ADAPTERS = '''
-class Adapters(nn.Module):
-    """x A_d B_d + b_d for rows of domain d (LoRA, MLoRA arXiv 2408.08913).
+_COMPACT = '''
+class Compact(nn.Module):
+    """x W + b of the inputs that can be other than 0 and the outputs that depend on them.
 
-    0 for a domain without an adapter, such as one that training never showed.
+    It reads `reads` of the inputs and computes `computes` numbers (None = all), of which outputs may share some;
+    others are `constants`.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, reads: int | None = None, computes: int | None = None, constants: int = 0
+    ) -> None:
         super().__init__()
-        self.down = nn.ModuleDict({str(d): nn.Linear(WIDTH, rank, bias=False) for d, rank in RANKS.items()})
-        self.up = nn.ModuleDict({str(d): nn.Linear(rank, WIDTH) for d, rank in RANKS.items()})
+        self.linear = nn.Linear(reads or inputs, computes or outputs)
+        self.register_buffer("reads", torch.zeros(reads, dtype=torch.int32) if reads else None)
+        self.register_buffer("places", torch.zeros(outputs, dtype=torch.int32) if computes else None)
+        self.register_buffer("constants", torch.zeros(constants) if constants else None)
 
-    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns: [rows, outputs]."""
+        h = self.linear(x if self.reads is None else x.index_select(1, self.reads))
+        if self.constants is not None:
+            h = torch.cat([h, self.constants.expand(h.shape[0], -1)], dim=1)
+        return h if self.places is None else h.index_select(1, self.places)
+'''
+
+_ADAPTED = '''
+class Adapted(nn.Module):
+    """base(x) + x A B: a domain's adapter that costs less beside its map than merged into it (LoRA)."""
+
+    def __init__(self, base: nn.Module, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.down = nn.Linear(WIDTH, rank, bias=False)
+        self.up = nn.Linear(rank, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        out = torch.zeros_like(x)
-        for d in present(domain):
-            if d in RANKS:
-                rows = (domain == d).nonzero().squeeze(1)
-                out[rows] = self.up[str(d)](self.down[str(d)](x[rows]))
+        return self.base(x) + self.up(self.down(x))
+'''
+
+_PER_DOMAIN = '''
+class PerDomain(nn.Module):
+    """A map for rows of some {one}s, another one for others.
+
+    Args:
+        parts: the {one}s that share a map, and the map.
+    """
+
+    def __init__(self, *parts: tuple[tuple[int, ...], nn.Module]) -> None:
+        super().__init__()
+        self.{one}s = [{one}s for {one}s, _ in parts]
+        self.products = nn.ModuleList(product for _, product in parts)
+
+    def forward(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
+        """Returns: [rows, WIDTH]."""
+        chosen = [[rows[{one}] for {one} in {one}s if {one} in rows] for {one}s in self.{one}s]
+        for own, product in zip(chosen, self.products, strict=True):
+            if len(own) == len(rows):
+                return product(x)
+        out = x.new_zeros(x.shape[0], WIDTH)
+        for own, product in zip(chosen, self.products, strict=True):
+            if own:
+                places = torch.cat(own)
+                out.index_copy_(0, places, product(x.index_select(0, places)))
         return out
 '''
 
-_DOMAIN_TICKETS = '''
-class TicketLinear(nn.Module):
-    """x (m_d ⊙ W){plus_b} with the ticket m_d of the row's domain d (LT4REC, arXiv 2008.09872).
+_SPARSE = '''
+class Sparse(PerDomain):
+    """Maps without what each {one} closes. Small mixed batches take the first, which is whole, and close by factors.
 
-    The last mask is for unknown domains: what any domain keeps.
+    With fewer than SPLIT rows per {one}, to compute them apart would take longer than it saves.
+
+    Args:
+        inputs: of which the whole map has factors per {one}; 0 = none. outputs: likewise.
     """
 
-    masks: Tensor
+    def __init__(self, *parts: tuple[tuple[int, ...], nn.Module], inputs: int = 0, outputs: int = 0) -> None:
+        super().__init__(*parts)
+        self.register_buffer("input_factors", torch.ones({count}, inputs) if inputs else None)
+        self.register_buffer("output_factors", torch.ones({count}, outputs) if outputs else None)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(WIDTH, WIDTH))
-{bias}        self.register_buffer("masks", torch.ones(len(DOMAINS) + 1, WIDTH, WIDTH, dtype=torch.bool))
-
-    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: dict[int, Tensor], {one}: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        out = torch.zeros_like(x)
-        for d in present(domain):
-            rows = (domain == d).nonzero().squeeze(1)
-            out[rows] = functional.linear(x[rows], self.weight * self.masks[d]{argument})
-        return out
+        if len(rows) < 2 or torch.compiler.is_compiling() or x.shape[0] >= SPLIT * len(rows):
+            return super().forward(x, rows)
+        if self.input_factors is not None:
+            x = x * self.input_factors.index_select(0, {one})
+        h = self.products[0](x)
+        return h if self.output_factors is None else h * self.output_factors.index_select(0, {one})
 '''
-
-_TASK_TICKETS = '''
-class TicketLinear(nn.Module):
-    """x (m_t ⊙ W){plus_b} with the ticket m_t of task t (LT4REC, arXiv 2008.09872)."""
-
-    masks: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(WIDTH, WIDTH))
-{bias}        self.register_buffer("masks", torch.ones(len(TASKS), WIDTH, WIDTH, dtype=torch.bool))
-
-    def forward(self, x: Tensor, task: int) -> Tensor:
-        """Returns: [rows, WIDTH]."""
-        return functional.linear(x, self.weight * self.masks[task]{argument})
-'''
-
-_TICKETS = {"domain": _DOMAIN_TICKETS, "task": _TASK_TICKETS}
 
 _FACTORS = {
     "fusion": (
@@ -197,41 +225,29 @@ def factors(v: Tensor) -> Tensor:
 
 _PRUNER = '''
 class Pruner(nn.Module):
-    """{verb} neurons per row: π ⊙ h with v = {equation}; e_d is the embedding of the row's domain."""
+    """{verb} neurons per row: π ⊙ h with v = [h; e_d] W + b; e_d is the embedding of the row's domain."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear({inputs}, WIDTH)
+        self.linear = nn.Linear(WIDTH + EMBEDDING, WIDTH)
 
     def forward(self, h: Tensor, domain_embedding: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        return h * factors(self.linear({argument}))
-'''
-
-_INPUT_PRUNER = '''
-class InputPruner(nn.Module):
-    """{verb} whole fields per domain: one π per field with v = e_d W + b; e_d is the embedding of the row's domain."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(EMBEDDING, len(FIELD_WIDTHS))
-
-    def forward(self, fields: Tensor, domain_embedding: Tensor) -> Tensor:
-        """Returns: the fields side by side, [rows, {fields_width}]."""
-        columns = [field for field, width in enumerate(FIELD_WIDTHS) for _ in range(width)]
-        return fields * factors(self.linear(domain_embedding))[:, columns]
+        return h * factors(self.linear(torch.cat([h, domain_embedding], dim=1)))
 '''
 
 
 def definitions(plan: FusionPlan) -> list[str]:
     """Source of every class and function that the network uses, each before its use."""
+    layers = [layer for layers in plan.layers.values() for layer in layers]
+    products = [product for layer in layers for product in layer.products]
+    one, count = ("group", "max(GROUPS) + 1") if plan.has_groups else ("domain", "len(DOMAINS) + 1")
     return [
-        *([_factors(plan)] if plan.prunes else []),
-        *([_input_pruner(plan)] if plan.prunes_input else []),
-        *([_ADAPTERS] if plan.ranks else []),
-        *([_tickets(plan, plan.tickets)] if plan.tickets else []),
-        *([_pruner(plan)] if plan.prunes_neurons else []),
-        *([_deep(plan)] if plan.has(deep=True) else []),
+        *([_COMPACT] if any(product.is_compact for product in products) else []),
+        *([_ADAPTED] if any(product.down is not None for product in products) else []),
+        *([_PER_DOMAIN.format(one=one)] if not all(map(plan.is_shared, plan.layers)) else []),
+        *([_SPARSE.format(one=one, count=count)] if any(map(plan.has_whole, plan.layers)) else []),
+        *([_factors(plan), _pruner(plan)] if plan.prunes_neurons else []),
         *([_cross(plan)] if plan.has(deep=False) else []),
         *([_ATTENTION] if "attention" in plan.operators else []),
     ]
@@ -259,72 +275,5 @@ def _factors(plan: FusionPlan) -> str:
     return _FACTORS_FUNCTION.format(equation=equation, body=body)
 
 
-def _verb(plan: FusionPlan) -> str:
-    return "Closes" if plan.has_steps else "Scales"
-
-
-def _input_pruner(plan: FusionPlan) -> str:
-    return _INPUT_PRUNER.format(verb=_verb(plan), fields_width=plan.fields_width)
-
-
 def _pruner(plan: FusionPlan) -> str:
-    both = plan.reads_neurons
-    return _PRUNER.format(
-        verb=_verb(plan),
-        equation="[h; e_d] W + b" if both else "e_d W + b",
-        inputs="WIDTH + EMBEDDING" if both else "EMBEDDING",
-        argument="torch.cat([h, domain_embedding], dim=1)" if both else "domain_embedding",
-    )
-
-
-def _tickets(plan: FusionPlan, unit: str) -> str:
-    biased = plan.candidate.norm != "batch"
-    return _TICKETS[unit].format(
-        plus_b=" + b" if biased else "",
-        bias="        self.bias = nn.Parameter(torch.zeros(WIDTH))\n" if biased else "",
-        argument=", self.bias" if biased else "",
-    )
-
-
-def _deep(plan: FusionPlan) -> str:
-    norm = plan.candidate.norm == "batch"
-    unit = {"domain": "m_d ⊙ ", "task": "m_t ⊙ ", None: ""}[plan.tickets]
-    inner = f"x ({unit}W)" if unit else "x W"
-    inner += "" if norm else " + b"
-    if plan.ranks:
-        inner += " + x A_d B_d + b_d"
-    equation = f"relu(norm({inner}))" if norm else f"relu({inner})"
-    if plan.tickets is None:
-        build, linear = [f"self.linear = nn.Linear(WIDTH, WIDTH{', bias=False' if norm else ''})"], "self.linear(x)"
-    else:
-        build, linear = ["self.linear = TicketLinear()"], f"self.linear(x, {plan.tickets})"
-    compute, arguments = [f"h = {linear}"], ["x: Tensor"]
-    if plan.reads_domain:
-        arguments.append("domain: Tensor")
-    if plan.tickets == "task":
-        arguments.append("task: int")
-    if plan.ranks:
-        build.append("self.adapters = Adapters()")
-        compute[0] += " + self.adapters(x, domain)"
-    if norm:
-        build.append("self.norm = nn.BatchNorm1d(WIDTH)")
-        compute.append("h = self.norm(h)")
-    if plan.prunes_neurons:
-        equation = f"π ⊙ {equation}"
-        build.append("self.pruner = Pruner()")
-        compute.append("return self.pruner(torch.relu(h), domain_embedding)")
-        arguments.append("domain_embedding: Tensor")
-    else:
-        compute.append("return torch.relu(h)")
-    return f'''
-class Deep(nn.Module):
-    """{equation}"""
-
-    def __init__(self) -> None:
-        super().__init__()
-{block(build, 2)}
-
-    def forward(self, {", ".join(arguments)}) -> Tensor:
-        """Returns: [rows, WIDTH]."""
-{block(compute, 2)}
-'''
+    return _PRUNER.format(verb="Closes" if plan.has_steps else "Scales")

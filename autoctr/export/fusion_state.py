@@ -5,40 +5,58 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from autoctr.export.fusion_plan import Component, FusionPlan
-from autoctr.export.state import Named, dense_weights, embedding_state, finished, linear_state
+from autoctr.export.fusion_plan import FusionPlan
+from autoctr.export.product import Layer, Product
+from autoctr.export.state import Named, dense_weights, embedding_state, linear_state
+from autoctr.export.wiring import Component
 from autoctr.model.fusion import FusionNetwork
 from autoctr.training.cohort import Weights
 
 
 def fusion_state(plan: FusionPlan, network: FusionNetwork, weights: Weights) -> dict[str, Tensor]:
-    """The state of the generated model."""
+    """The state of the generated model; maps that may differ between domains in float64."""
     dense = dense_weights(network, weights)
     state = embedding_state(plan, network, weights)
-    tickets = _tickets(network, weights)
-    if plan.prunes_input:
-        state |= _pruner(dense, "x0", "input_pruner")
-    deep = 0
-    for component in plan.components:
-        state |= _fusion(dense, component)
+    for name, several in plan.layers.items():
+        for task, layer in enumerate(several):
+            place = name if len(several) == 1 else f"{name}.{task}"
+            state |= _product(layer.products[0], place) if plan.is_shared(name) else _per_domain(layer, place)
+            if plan.has_closing(name):
+                side = "input" if name == "projection" else "output"
+                state[f"{place}.{side}_factors"] = plan.closing(name)[task][plan.domain_of_group]
+        if several[0].factors is not None:
+            state[f"{name}_factors"] = several[0].factors[plan.domain_of_group]
+    if plan.field_factors is not None:
+        state["field_factors"] = plan.field_factors[plan.domain_of_group]
+    for component in (*plan.components, plan.output):
+        state |= _attention(dense, component)
         if component.deep:
-            state |= _deep(plan, dense, component.name, tickets.get(f"{component.name.upper()}.weight"))
-            if network.norm is not None:
-                start = 2 * plan.width * deep
-                state |= _norm(dense, component.name, weights.running[0, start : start + 2 * plan.width])
-            deep += 1
-        else:
+            state |= _pruner(dense, component.name) if plan.prunes_neurons else {}
+        elif component is not plan.output:
             state |= _cross(plan.candidate.cross, dense, component.name)
-    state |= _fusion(dense, plan.output)
     tasks = [f"head.{task}" for task in plan.statistics.tasks]
     state["head.weight"] = torch.cat([dense[f"{task}.weight"] for task in tasks], 1).T
     state["head.bias"] = torch.cat([dense[f"{task}.bias"] for task in tasks])
-    return finished(state)
+    return state
 
 
-def _tickets(network: FusionNetwork, weights: Weights) -> dict[str, Tensor]:
-    """Each maskable weight's tickets, bool [units, inputs, outputs]; empty without."""
-    return {} if weights.masks is None else network.maskable.views(weights.masks[0] > 0)
+def _per_domain(layer: Layer, name: str) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for number, product in enumerate(layer.products):
+        state |= _product(product, f"{name}.products.{number}")
+    return state
+
+
+def _product(product: Product, name: str) -> dict[str, Tensor]:
+    tensors, state = product.tensors, {}
+    if product.down is not None:
+        state = {f"{name}.{part}.weight": tensors.pop(part) for part in ("down", "up")}
+        name = f"{name}.base"
+    inner = f"{name}.linear" if product.is_compact else name
+    state |= {f"{inner}.{part}": tensors.pop(part) for part in ("weight", "bias")}
+    for part, tensor in tensors.items():
+        state[f"{name}.{part}"] = tensor if tensor.is_floating_point() else tensor.to(torch.int32)
+    return state
 
 
 def _cross(kind: str, dense: Named, name: str) -> dict[str, Tensor]:
@@ -52,52 +70,18 @@ def _cross(kind: str, dense: Named, name: str) -> dict[str, Tensor]:
     return linear_state(dense, node, f"{name}.{'maps' if kind == 'attention' else 'linear'}")
 
 
-def _fusion(dense: Named, component: Component) -> dict[str, Tensor]:
+def _attention(dense: Named, component: Component) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     node, name = component.name.upper(), component.name
     for part in component.parts:
-        if part.operator == "concat":
-            blocks = [dense[f"{node}.concat.{source.upper()}.weight"] for source in part.sources]
-            state[f"{name}_concat.weight"] = torch.cat(blocks).T
-            state[f"{name}_concat.bias"] = dense[f"{node}.concat.bias"]
-        if part.operator == "attention":
-            for source in part.sources:
-                for layer in ("hidden", "score"):
-                    place = f"{node}.attention.{source.upper()}.{layer}"
-                    state |= linear_state(dense, place, f"{name}_attention_{source}.{layer}")
+        for source in part.sources if part.operator == "attention" else ():
+            for layer in ("hidden", "score"):
+                place = f"{node}.attention.{source.upper()}.{layer}"
+                state |= linear_state(dense, place, f"{name}_attention_{source}.{layer}")
     return state
 
 
-def _deep(plan: FusionPlan, dense: Named, name: str, tickets: Tensor | None) -> dict[str, Tensor]:
-    node = name.upper()
-    state = linear_state(dense, node, f"{name}.linear")
-    if plan.tickets is not None:
-        assert tickets is not None
-        masks = torch.cat([tickets, tickets.any(0, keepdim=True)]) if plan.tickets == "domain" else tickets
-        state[f"{name}.linear.masks"] = masks.mT
-    elif tickets is not None:
-        state[f"{name}.linear.weight"] = (dense[f"{node}.weight"] * tickets[0]).T
-    for domain, rank in plan.ranks.items():
-        a, b, bias = (dense[f"{node}.lora.{part}"][domain] for part in ("A", "B", "bias"))
-        state[f"{name}.adapters.down.{domain}.weight"] = a[:, :rank].T
-        state[f"{name}.adapters.up.{domain}.weight"] = b[:rank].T
-        state[f"{name}.adapters.up.{domain}.bias"] = bias
-    if plan.prunes_neurons:
-        state |= _pruner(dense, node, f"{name}.pruner")
-    return state
-
-
-def _pruner(dense: Named, source: str, target: str) -> dict[str, Tensor]:
-    parts = [dense[f"{source}.pruner.{part}"] for part in ("neurons", "domain") if f"{source}.pruner.{part}" in dense]
-    return {f"{target}.linear.weight": torch.cat(parts).T, f"{target}.linear.bias": dense[f"{source}.pruner.bias"]}
-
-
-def _norm(dense: Named, name: str, running: Tensor) -> dict[str, Tensor]:
-    mean, variance = running.chunk(2)
-    return {
-        f"{name}.norm.weight": dense[f"{name.upper()}.norm.scale"],
-        f"{name}.norm.bias": dense[f"{name.upper()}.norm.shift"],
-        f"{name}.norm.running_mean": mean,
-        f"{name}.norm.running_var": variance,
-        f"{name}.norm.num_batches_tracked": torch.tensor(0),
-    }
+def _pruner(dense: Named, name: str) -> dict[str, Tensor]:
+    source, target = f"{name.upper()}.pruner", f"{name}_pruner.linear"
+    weights = [dense[f"{source}.neurons"], dense[f"{source}.domain"]]
+    return {f"{target}.weight": torch.cat(weights).T, f"{target}.bias": dense[f"{source}.bias"]}

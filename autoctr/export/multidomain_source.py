@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from autoctr.export.frame import Body, domain_embedding, embedded, module_source, projected
+from autoctr.export.frame import Body, domain_embedding, embedded, module_source, projected, projection
 from autoctr.export.plan import Plan
 from autoctr.model.ple import expert_counts
 
 _DOMAIN_LINEAR = '''
 class DomainLinear(nn.Module):
-    """x W_d + b_d for rows of domain d; an unknown domain uses the mean of all domains' weights."""
+    """x W_d + b_d for rows of domain d; {unknown}."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(len(DOMAINS), outputs, inputs))
-        self.bias = nn.Parameter(torch.zeros(len(DOMAINS), outputs))
+        self.weight = nn.Parameter(torch.zeros(len(DOMAINS) + 1, outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(len(DOMAINS) + 1, outputs))
 
-    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rows: dict[int, Tensor]) -> Tensor:
         """Returns: [rows, outputs]."""
+        if len(rows) == 1:
+            (d,) = rows
+            return functional.linear(x, self.weight[d], self.bias[d])
         out = x.new_zeros(x.shape[0], self.bias.shape[1])
-        for d in present(domain):
-            rows = (domain == d).nonzero().squeeze(1)
-            if d < len(DOMAINS):
-                weight, bias = self.weight[d], self.bias[d]
-            else:
-                weight, bias = self.weight.mean(0), self.bias.mean(0)
-            out[rows] = functional.linear(x[rows], weight, bias)
+        for d, own in rows.items():
+            out.index_copy_(0, own, functional.linear(x.index_select(0, own), self.weight[d], self.bias[d]))
         return out
 '''
+
+_MEAN = "the last are the mean of all trained domains', for unknown ones"
+_UNSHARED = "the last are the shared ones alone, for unknown domains"
 
 _MIXTURE = '''
 def mixture(experts: Tensor, gate: Tensor) -> Tensor:
@@ -65,33 +66,10 @@ class Experts(nn.Module):
         self.own = DomainLinear(WIDTH, OWN * WIDTH)
         self.shared = nn.Linear(WIDTH, SHARED * WIDTH)
 
-    def forward(self, own: Tensor, shared: Tensor, domain: Tensor) -> Tensor:
+    def forward(self, own: Tensor, shared: Tensor, rows: dict[int, Tensor]) -> Tensor:
         """Returns: [rows, OWN + SHARED, WIDTH]."""
-        neurons = torch.cat([self.own(own, domain), self.shared(shared)], dim=1)
+        neurons = torch.cat([self.own(own, rows), self.shared(shared)], dim=1)
         return torch.relu(neurons).unflatten(1, (OWN + SHARED, WIDTH))
-'''
-
-_STAR = '''
-class Star(nn.Module):
-    """x (W ⊙ W_d) + b + b_d for rows of domain d; x W + b for an unknown domain."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(outputs, WIDTH))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.domain_weight = nn.Parameter(torch.ones(len(DOMAINS), outputs, WIDTH))
-        self.domain_bias = nn.Parameter(torch.zeros(len(DOMAINS), outputs))
-
-    def forward(self, x: Tensor, domain: Tensor) -> Tensor:
-        """Returns: [rows, outputs]."""
-        out = x.new_zeros(x.shape[0], len(self.bias))
-        for d in present(domain):
-            rows = (domain == d).nonzero().squeeze(1)
-            weight, bias = self.weight, self.bias
-            if d < len(DOMAINS):
-                weight, bias = weight * self.domain_weight[d], bias + self.domain_bias[d]
-            out[rows] = functional.linear(x[rows], weight, bias)
-        return out
 '''
 
 _GATE = '''
@@ -127,8 +105,9 @@ def _mmoe(plan: Plan) -> Body:
             f"EXPERTS = {plan.candidate.experts}",
             f"LAYERS = {plan.candidate.blocks}  # of an expert",
         ],
-        definitions=[_DOMAIN_LINEAR, _MIXTURE, _EXPERT],
+        definitions=[_DOMAIN_LINEAR.format(unknown=_MEAN), _MIXTURE, _EXPERT],
         layers=[
+            *projection(plan),
             "self.experts = nn.ModuleList(Expert() for _ in range(EXPERTS))",
             "self.gate = DomainLinear(WIDTH, EXPERTS)",
             *_TOWER,
@@ -136,9 +115,9 @@ def _mmoe(plan: Plan) -> Body:
         compute=[
             f"e = {projected(plan, embedded(plan))}",
             "experts = torch.stack([expert(e) for expert in self.experts], dim=1)",
-            "mixed = mixture(experts, self.gate(e, domain))",
+            "mixed = mixture(experts, self.gate(e, rows))",
         ],
-        logits="self.head(torch.relu(self.tower(mixed, domain)), domain)",
+        logits="self.head(torch.relu(self.tower(mixed, rows)), rows)",
     )
 
 
@@ -149,8 +128,8 @@ def _ple(plan: Plan) -> Body:
     compute = [f"e = {projected(plan, embedded(plan))}", "own = shared = e"]
     for n in levels:
         layers += [f"self.experts_{n} = Experts()", f"self.gate_{n} = DomainLinear(WIDTH, OWN + SHARED)"]
-        compute += [f"experts = self.experts_{n}(own, shared, domain)"]
-        mixed = f"mixture(experts, self.gate_{n}(own, domain))"
+        compute += [f"experts = self.experts_{n}(own, shared, rows)"]
+        mixed = f"mixture(experts, self.gate_{n}(own, rows))"
         if n < len(levels):
             layers.append(f"self.shared_gate_{n} = nn.Linear(WIDTH, OWN + SHARED)")
             compute.append(f"own, shared = {mixed}, mixture(experts, self.shared_gate_{n}(shared))")
@@ -165,24 +144,25 @@ def _ple(plan: Plan) -> Body:
             f"OWN = {own}  # experts of a domain on each level",
             f"SHARED = {shared}  # experts of all domains on each level",
         ],
-        definitions=[_DOMAIN_LINEAR, _MIXTURE, _EXPERTS],
-        layers=[*layers, *_TOWER],
+        definitions=[_DOMAIN_LINEAR.format(unknown=_MEAN), _MIXTURE, _EXPERTS],
+        layers=[*projection(plan), *layers, *_TOWER],
         compute=compute,
-        logits="self.head(torch.relu(self.tower(own, domain)), domain)",
+        logits="self.head(torch.relu(self.tower(own, rows)), rows)",
     )
 
 
 def _star(plan: Plan) -> Body:
     return Body(
         title=[
-            "STAR (arXiv 2101.11427): layers whose shared weights are multiplied by the domain's, and an auxiliary",
-            "network without domains, whose logit is added.",
+            "STAR (arXiv 2101.11427): layers whose weights are shared ones times the domain's (here their product),",
+            "and an auxiliary network without domains, whose logit is added.",
         ],
         constants=[f"LAYERS = {plan.candidate.blocks}"],
-        definitions=[_STAR],
+        definitions=[_DOMAIN_LINEAR.format(unknown=_UNSHARED)],
         layers=[
-            "self.layers = nn.ModuleList(Star(WIDTH) for _ in range(LAYERS))",
-            "self.head = Star(len(TASKS))",
+            *projection(plan),
+            "self.layers = nn.ModuleList(DomainLinear(WIDTH, WIDTH) for _ in range(LAYERS))",
+            "self.head = DomainLinear(WIDTH, len(TASKS))",
             "self.auxiliary = nn.Linear(WIDTH, WIDTH)",
             "self.auxiliary_head = nn.Linear(WIDTH, len(TASKS))",
         ],
@@ -190,9 +170,9 @@ def _star(plan: Plan) -> Body:
             f"e = {projected(plan, embedded(plan))}",
             "h = e",
             "for layer in self.layers:",
-            "    h = torch.relu(layer(h, domain))",
+            "    h = torch.relu(layer(h, rows))",
         ],
-        logits="self.head(h, domain) + self.auxiliary_head(torch.relu(self.auxiliary(e)))",
+        logits="self.head(h, rows) + self.auxiliary_head(torch.relu(self.auxiliary(e)))",
     )
 
 
@@ -205,6 +185,7 @@ def _pepnet(plan: Plan) -> Body:
         constants=[f"LAYERS = {plan.candidate.blocks}"],
         definitions=[_GATE.format(hidden=plan.shapes["embedding.gate.hidden.weight"][1])],
         layers=[
+            *projection(plan),
             "self.embedding_gate = Gate()",
             "self.layers = nn.ModuleList(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS))",
             "self.gates = nn.ModuleList(Gate() for _ in range(LAYERS))",

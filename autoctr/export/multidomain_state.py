@@ -1,11 +1,15 @@
-"""The weights of a trained MMoE, PLE, STAR or PEPNet under the names of the generated model."""
+"""The weights of a trained MMoE, PLE, STAR or PEPNet under the names of the generated model.
+
+Weights of domains lie in a leading axis; the last entry is for unknown domains, whichever domains are exported.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from autoctr.export.plan import Plan
-from autoctr.export.state import Named, dense_weights, embedding_state, finished, linear_state
+from autoctr.export.state import Named, dense_weights, embedding_state, linear_state
 from autoctr.model.network import Network
 from autoctr.training.cohort import Weights
 
@@ -13,11 +17,22 @@ from autoctr.training.cohort import Weights
 def multidomain_state(plan: Plan, network: Network, weights: Weights) -> dict[str, Tensor]:
     """The state of the generated model."""
     own = {"mmoe": _mmoe, "ple": _ple, "star": _star, "pepnet": _pepnet}[plan.candidate.backbone]
-    return finished(embedding_state(plan, network, weights) | own(plan, dense_weights(network, weights)))
+    dense, state = dense_weights(network, weights), embedding_state(plan, network, weights)
+    if network.projected:
+        state |= linear_state(dense, "projection", "projection")
+    return state | own(plan, dense)
+
+
+def _domain_linear(plan: Plan, dense: Named, source: str, target: str) -> dict[str, Tensor]:
+    """A map per exported domain, then the mean of all that were trained."""
+    return {
+        name: torch.cat([plan.scope.take(tensor).double(), tensor.double().mean(0, keepdim=True)])
+        for name, tensor in linear_state(dense, source, target).items()
+    }
 
 
 def _mmoe(plan: Plan, dense: Named) -> dict[str, Tensor]:
-    state = linear_state(dense, "gate", "gate") | _tower(dense)
+    state = _domain_linear(plan, dense, "gate", "gate") | _tower(plan, dense)
     count = plan.candidate.experts
     for n in range(1, plan.candidate.blocks + 1):
         weight, bias = dense[f"experts.{n}.weight"], dense[f"experts.{n}.bias"]
@@ -31,18 +46,18 @@ def _mmoe(plan: Plan, dense: Named) -> dict[str, Tensor]:
 
 
 def _ple(plan: Plan, dense: Named) -> dict[str, Tensor]:
-    state = _tower(dense)
+    state = _tower(plan, dense)
     for n in range(1, plan.candidate.blocks + 1):
-        state |= linear_state(dense, f"level.{n}.own", f"experts_{n}.own")
+        state |= _domain_linear(plan, dense, f"level.{n}.own", f"experts_{n}.own")
         state |= linear_state(dense, f"level.{n}.shared", f"experts_{n}.shared")
-        state |= linear_state(dense, f"level.{n}.gate", f"gate_{n}")
+        state |= _domain_linear(plan, dense, f"level.{n}.gate", f"gate_{n}")
         if n < plan.candidate.blocks:
             state |= linear_state(dense, f"level.{n}.shared_gate", f"shared_gate_{n}")
     return state
 
 
-def _tower(dense: Named) -> dict[str, Tensor]:
-    return linear_state(dense, "tower", "tower") | linear_state(dense, "head", "head")
+def _tower(plan: Plan, dense: Named) -> dict[str, Tensor]:
+    return _domain_linear(plan, dense, "tower", "tower") | _domain_linear(plan, dense, "head", "head")
 
 
 def _star(plan: Plan, dense: Named) -> dict[str, Tensor]:
@@ -51,9 +66,11 @@ def _star(plan: Plan, dense: Named) -> dict[str, Tensor]:
     )
     names = {f"layer.{n}": f"layers.{n - 1}" for n in range(1, plan.candidate.blocks + 1)} | {"head": "head"}
     for source, target in names.items():
-        state |= linear_state(dense, source, target)
-        state[f"{target}.domain_weight"] = dense[f"{source}.domain.weight"].mT
-        state[f"{target}.domain_bias"] = dense[f"{source}.domain.bias"]
+        weight, bias = dense[f"{source}.weight"].double(), dense[f"{source}.bias"].double()
+        own = weight * plan.scope.take(dense[f"{source}.domain.weight"])
+        shift = bias + plan.scope.take(dense[f"{source}.domain.bias"])
+        state[f"{target}.weight"] = torch.cat([own, weight[None]]).mT
+        state[f"{target}.bias"] = torch.cat([shift, bias[None]])
     return state
 
 

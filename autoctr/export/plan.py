@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from autoctr.data.statistics import Field, Kind, Statistics
 from autoctr.export.names import identifiers
+from autoctr.export.rounding import Stored
+from autoctr.export.scope import Scope
+from autoctr.export.snapshot_tables import pooled_by_attention
 from autoctr.model.candidate import Candidate
-from autoctr.model.embedding import SnapshotField
+from autoctr.model.embedding import PIECE, SnapshotField
 from autoctr.model.network import Network
 
 
@@ -16,17 +23,24 @@ from autoctr.model.network import Network
 class Plan:
     """Fields and sizes of the generated model.
 
+    ``encoded`` describes the rows that it is given, ``statistics`` what it reads of them: fields that no domain opens
+    are left out. ``rows`` are those of the searched embedding table that it holds, ``scope`` its domains.
     ``tables`` are the rows of every side table of frozen vectors without snapshots, ``widths`` the name and the numbers
     of every field in x0's order, ``width`` the neurons of every layer. ``shapes`` are those of the searched network's
-    dense weights. ``reads_domain`` tells whether the network needs the number of a row's domain.
+    dense weights. ``stored`` is the type of the numbers in embedding rows and frozen vectors. ``reads_domain`` tells
+    whether the network needs the number of a row's domain.
     """
 
+    scope: Scope
+    encoded: Statistics
     statistics: Statistics
+    rows: npt.NDArray[np.int64]
     candidate: Candidate
     tables: dict[str, int]
     widths: tuple[tuple[str, int], ...]
     width: int
     shapes: dict[str, tuple[int, ...]]
+    stored: Stored
     reads_domain: bool
 
     @property
@@ -36,12 +50,18 @@ class Plan:
 
     @property
     def slots(self) -> dict[str, int]:
-        """First column of ``ids`` of every embedded field."""
-        start, result = 0, {}
-        for field in self.statistics.embedded:
-            result[field.name] = start
-            start += field.slots
-        return result
+        """First column of ``ids`` of every embedded field that is read, among those that are."""
+        return _slots(self.statistics)
+
+    @property
+    def read_slots(self) -> dict[int, int]:
+        """The columns of ``ids`` that are read, and how many rows of the embedding table before theirs are gone."""
+        before, after, first = self.encoded.offsets, self.statistics.offsets, _slots(self.encoded)
+        return {
+            first[field.name] + slot: before[field.name] - after[field.name]
+            for field in self.statistics.embedded
+            for slot in range(field.slots)
+        }
 
     @property
     def singles(self) -> list[int]:
@@ -82,31 +102,64 @@ class Plan:
         return [name for name, value in needed.items() if value]
 
 
-def pooled_by_attention(field: SnapshotField) -> bool:
-    """Whether a generated model must weigh the field's snapshots by the row; a single one has nothing to weigh."""
-    return field.pooling == "attention" and field.window > 1
+def _slots(statistics: Statistics) -> dict[str, int]:
+    start, result = 0, {}
+    for field in statistics.embedded:
+        result[field.name] = start
+        start += field.slots
+    return result
 
 
-def sizes(network: Network) -> dict[str, Any]:
+def part_names(field: Field) -> list[str]:
+    """The names of a field in x0: its own, or those of a frozen vector's pieces."""
+    if field.kind is not Kind.VECTOR:
+        return [field.name]
+    starts = range(0, field.width, PIECE)
+    return [f"{field.name}[{start}:{min(start + PIECE, field.width)}]" for start in starts]
+
+
+def sizes(network: Network, scope: Scope, closed: Sequence[Field] = (), stored: Stored = "fp32") -> dict[str, Any]:
     """The values of a plan's fields, without ``reads_domain``.
+
+    Args:
+        closed: fields of the exported statistics that are not read.
 
     Raises:
         ValueError: for several members, or snapshots that are not as wide as the embedding.
     """
     if network.members != 1:
         raise ValueError(f"an export needs one member, not {network.members}")
-    embedding, vectors = network.embedding, network.statistics.vectors
+    embedding, encoded = network.embedding, scope.exported
     if any(pool.mapped for pool in embedding.pools.values()):
         raise ValueError("an export needs snapshots as wide as the embedding")
+    gone = {name for field in closed for name in part_names(field)}
+    statistics = dataclasses.replace(encoded, fields=tuple(field for field in encoded.fields if field not in closed))
+    tables = zip(network.statistics.vectors, embedding.tables, strict=True)
     return {
-        "statistics": network.statistics,
+        "scope": scope,
+        "encoded": encoded,
+        "statistics": statistics,
+        "rows": _rows(scope, closed),
         "candidate": network.candidates[0],
         "tables": {
             field.name: len(table)
-            for field, table in zip(vectors, embedding.tables, strict=True)
-            if not isinstance(field, SnapshotField)
+            for field, table in tables
+            if not isinstance(field, SnapshotField) and field not in closed
         },
-        "widths": tuple(zip(embedding.names, embedding.widths, strict=True)),
+        "widths": tuple(
+            (name, width) for name, width in zip(embedding.names, embedding.widths, strict=True) if name not in gone
+        ),
         "width": network.width,
         "shapes": {name: weight.shape for name, weight in network.layout.weights.items()},
+        "stored": stored,
     }
+
+
+def _rows(scope: Scope, closed: Sequence[Field]) -> npt.NDArray[np.int64]:
+    """Rows of the searched embedding table without those of closed fields."""
+    encoded, kept = scope.exported, np.ones(scope.exported.vocabulary, bool)
+    for field in closed:
+        if field.size:
+            kept[encoded.offsets[field.name] : encoded.offsets[field.name] + field.size] = False
+    rows: npt.NDArray[np.int64] = scope.rows[kept]
+    return rows

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from autoctr.export.plan import Plan, pooled_by_attention
-from autoctr.model.embedding import SnapshotField, SnapshotPool
+from autoctr.export.plan import Plan
+from autoctr.export.rounding import packed
+from autoctr.export.snapshot_tables import served
+from autoctr.model.embedding import SnapshotField
 from autoctr.model.network import Network
 from autoctr.training.cohort import Weights
 
@@ -24,28 +26,30 @@ def dense_weights(network: Network, weights: Weights) -> dict[str, Tensor]:
 
 
 def embedding_state(plan: Plan, network: Network, weights: Weights) -> dict[str, Tensor]:
-    """Everything up to x0."""
-    dense = dense_weights(network, weights)
-    state = {"embedding.weight": weights.table[:, 0]}
+    """The tables, and the weights of scaled numbers."""
+    rows = torch.from_numpy(plan.rows).to(weights.table.device)
+    whole = len(rows) == len(weights.table)
+    state = _table(plan, "embedding", weights.table[:, 0] if whole else weights.table[rows, 0], module=True)
+    scaled = network.statistics.scaled
     if plan.statistics.scaled:
-        state["number_weights"] = dense["numbers"]
-    for column, (field, table) in enumerate(zip(plan.statistics.vectors, network.embedding.tables, strict=True)):
+        kept = [column for column, field in enumerate(scaled) if field in plan.statistics.scaled]
+        state["number_weights"] = dense_weights(network, weights)["numbers"][kept]
+    for column, (field, table) in enumerate(zip(network.statistics.vectors, network.embedding.tables, strict=True)):
+        if field not in plan.statistics.vectors:
+            continue
         if isinstance(field, SnapshotField):
-            state[plan.snapshots[field]] = _served(field, network.embedding.pools[column], table)
+            state |= _table(plan, plan.snapshots[field], served(field, network.embedding.pools[column], table))
         else:
-            state[plan.vector_names[field.name]] = table
-    if network.projected:
-        state |= linear_state(dense, "projection", "projection")
+            state |= _table(plan, plan.vector_names[field.name], table)
     return state
 
 
-def _served(field: SnapshotField, pool: SnapshotPool, table: Tensor) -> Tensor:
-    """The newest snapshots of every id, [M, V, d], or the one vector they are pooled to, [V, d]."""
-    ids = torch.arange(pool.size, device=table.device)
-    newest = table[-field.window * pool.size :]
-    if pooled_by_attention(field):
-        return newest.reshape(field.window, pool.size, field.width)
-    return pool.pooled(ids, newest)
+def _table(plan: Plan, name: str, table: Tensor, module: bool = False) -> dict[str, Tensor]:
+    """A table as it is stored; ``module``: under a name of its own even if it has no scale."""
+    parts = packed(table.float(), plan.stored)
+    if len(parts) == 1 and not module:
+        return {name: parts["weight"]}
+    return {f"{name}.{part}": tensor for part, tensor in parts.items()}
 
 
 def linear_state(dense: Named, source: str, target: str) -> dict[str, Tensor]:
@@ -56,11 +60,11 @@ def linear_state(dense: Named, source: str, target: str) -> dict[str, Tensor]:
     return state
 
 
-def finished(state: Named) -> dict[str, Tensor]:
-    """The state as it is saved: numbers float32, all on the CPU."""
+def finished(state: Named, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """The state as it is saved, all on the CPU: half-precision and whole numbers as they are, others ``dtype``."""
 
     def one(tensor: Tensor) -> Tensor:
-        kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        kind = dtype if tensor.dtype in (torch.float32, torch.float64) else tensor.dtype
         return tensor.detach().to("cpu", kind).contiguous()
 
     return {name: one(tensor) for name, tensor in state.items()}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
@@ -36,20 +37,29 @@ def write_traced(kind: str, program: ExportedProgram, folder: Path) -> None:
         torch.export.save(program, path)
 
 
-def trace(folder: Path, statistics: Statistics, dtype: torch.dtype = torch.float32) -> ExportedProgram:
+def trace(
+    folder: Path,
+    statistics: Statistics,
+    dtype: torch.dtype = torch.float32,
+    state: Mapping[str, Tensor] | None = None,
+) -> ExportedProgram:
     """The graph of the model in ``folder``, for any number of rows, computed in ``dtype``.
 
     Args:
         statistics: of the rows that it reads.
+        state: weights to take instead of those in the folder.
     """
     module, network = read_network(folder, torch.device("cpu"))
+    network.to(dtype)
+    if state is not None:
+        network.load_state_dict(state, assign=True)
     shapes = row_shapes(statistics)
     example = [torch.zeros(2, *shapes[name], dtype=torch.int32) for name in module.INPUTS]
     example = [part.to(dtype) if name == "numbers" else part for name, part in zip(module.INPUTS, example, strict=True)]
     rows = torch.export.Dim("rows")
     with _quiet():
         program = torch.export.export(
-            network.to(dtype), tuple(example), dynamic_shapes={name: {0: rows} for name in module.INPUTS}
+            network, tuple(example), dynamic_shapes={name: {0: rows} for name in module.INPUTS}
         )
     program.example_inputs = None  # they would be saved as a pickle
     for node in program.graph.nodes:

@@ -6,16 +6,20 @@ import dataclasses
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from autoctr.data.dataset import Rows
 from autoctr.data.statistics import Statistics
 from autoctr.export.formats import FORMATS
+from autoctr.export.scope import Scope
 from autoctr.export.traced import row_shapes, trace, write_traced
 from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
@@ -46,6 +50,8 @@ predict = sys.modules["predict"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(predict)
 model = predict.load(folder)
 model.network.to(getattr(torch, sys.argv[3]))
+if (work / "exact.safetensors").exists():
+    model.network.load_state_dict(predict.load_file(work / "exact.safetensors"), assign=True)
 names = model.inputs
 def probabilities(batch):
     return predict.probabilities(model, batch)
@@ -85,7 +91,16 @@ def verify_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000)
     return check_folder(folder, cohort, rows, limit).largest_difference
 
 
-def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000, kind: str = "python") -> Check:
+def check_folder(
+    folder: Path,
+    cohort: Cohort,
+    rows: Rows,
+    limit: int = 10_000,
+    *,
+    kind: str = "python",
+    scope: Scope | None = None,
+    exact: Callable[[], dict[str, Tensor]] | None = None,
+) -> Check:
     """Run the exported folder in a fresh interpreter that cannot import autoctr, and compare.
 
     The first row is compared alone as well, and no rows at all must give no probabilities.
@@ -93,7 +108,8 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000, 
     In float32 rounding alone can move a probability: a pruner's threshold is a step, and a neuron that lies on it falls
     to either side; long products magnify it. The searched network does the same when its batch is cut differently. A
     row beyond the tolerance does not count if both sides agree on it in float64, as long as such rows are rare (one in
-    a hundred); how many there were is reported. A traced format is traced in float64 for that.
+    a hundred); how many there were is reported. A traced format is traced in float64 for that. Where maps are
+    merged, their weights are rounded once more, which matters in float64 only.
 
     Args:
         folder: a whole export.
@@ -101,6 +117,8 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000, 
         rows: encoded rows; at most ``limit`` of them are compared, evenly spaced. Where the network reads snapshots,
             they read the newest, as every row does at serving time.
         kind: the format that computes.
+        scope: the domains that were exported; rows of others are compared as those of an unknown one. None = all.
+        exact: makes the folder's weights anew, in float64; None takes them as they are.
 
     Raises:
         ExportMismatch: if the folder does not run.
@@ -108,11 +126,12 @@ def check_folder(folder: Path, cohort: Cohort, rows: Rows, limit: int = 10_000, 
     if len(rows) > limit:
         rows = rows.take(np.linspace(0, len(rows) - 1, limit).astype(np.int64))
     rows = newest(rows, cohort.network.statistics, cohort.network.embedding.tables)
-    differences = _differences(folder, cohort, rows, torch.float32, kind)
+    pair = (rows, rows) if scope is None else (scope.searched_rows(rows), scope.exported_rows(rows))
+    differences = _differences(folder, cohort, pair, torch.float32, kind, None)
     beyond = ~(differences <= TOLERANCE)
     rounding = np.zeros(len(beyond), bool)
     if beyond.any() and beyond.mean() <= MOST_ROUNDING:
-        rounding = beyond & (_differences(folder, cohort, rows, torch.float64, kind) <= EXACT)
+        rounding = beyond & (_differences(folder, cohort, pair, torch.float64, kind, exact) <= EXACT)
     return Check(len(rows), float(differences[~rounding].max(initial=0.0)), int(rounding.sum()))
 
 
@@ -136,11 +155,22 @@ def searched_probabilities(cohort: Cohort, rows: Rows, dtype: torch.dtype) -> np
     return result.numpy()
 
 
-def _differences(folder: Path, cohort: Cohort, rows: Rows, dtype: torch.dtype, kind: str) -> npt.NDArray[np.float64]:
-    """The largest absolute difference of a probability, of each row and of the first alone, [N + 1]."""
-    expected = searched_probabilities(cohort, rows, dtype)
+def _differences(
+    folder: Path,
+    cohort: Cohort,
+    pair: tuple[Rows, Rows],
+    dtype: torch.dtype,
+    kind: str,
+    exact: Callable[[], dict[str, Tensor]] | None,
+) -> npt.NDArray[np.float64]:
+    """The largest absolute difference of a probability, of each row and of the first alone, [N + 1].
+
+    ``pair`` are the rows as either side reads them.
+    """
+    expected = searched_probabilities(cohort, pair[0], dtype)
     expected = np.concatenate([expected, expected[:1]])
-    found = _exported_probabilities(folder, cohort.network.statistics, rows, dtype, kind)
+    state = None if exact is None else exact()
+    found = _exported_probabilities(folder, cohort.network.statistics, pair[1], dtype, kind, state)
     if found.shape != expected.shape:
         raise ExportMismatch(f"{folder} gives probabilities of shape {found.shape}, not {expected.shape}")
     differences: npt.NDArray[np.float64] = np.abs(expected.astype(np.float64) - found).max(axis=1, initial=0.0)
@@ -148,7 +178,7 @@ def _differences(folder: Path, cohort: Cohort, rows: Rows, dtype: torch.dtype, k
 
 
 def _exported_probabilities(
-    folder: Path, statistics: Statistics, rows: Rows, dtype: torch.dtype, kind: str
+    folder: Path, statistics: Statistics, rows: Rows, dtype: torch.dtype, kind: str, state: dict[str, Tensor] | None
 ) -> npt.NDArray[Any]:
     name = str(dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as temporary:
@@ -157,8 +187,10 @@ def _exported_probabilities(
             values = np.asarray(getattr(rows, column))[(slice(None), *map(slice, shape))]
             np.save(work / f"{column}.npy", values.astype(name) if column == "numbers" else values)
         if kind != "python" and dtype is torch.float64:
-            write_traced(kind, trace(folder, statistics, dtype), work)
+            write_traced(kind, trace(folder, statistics, dtype, state), work)
             folder = work
+        elif state is not None:
+            save_file(state, work / "exact.safetensors")
         # -P: nothing of the present folder is importable; -B: no __pycache__ in the export
         program = _PROGRAM.format(load=_LOAD[kind])
         command = [sys.executable, "-P", "-B", "-c", program, str(Path(folder).resolve()), str(work), name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 import types
 from collections.abc import Sequence
@@ -15,12 +16,16 @@ import torch
 
 from autoctr.data.dataset import Dataset, Rows
 from autoctr.export.generate import model_plan, model_source, model_state
+from autoctr.export.plan import Plan
+from autoctr.export.rounding import Stored
+from autoctr.export.scope import Scope
 from autoctr.export.verify import searched_probabilities
 from autoctr.model.architecture import Architecture, Node, inputs, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort, frozen_tables
 
 RAMP = 1000
+VOCABULARY = {"de": 1, "us": 2, "fr": 3, "jp": 4}
 
 
 def member(dataset: Dataset, candidate: Candidate, progress: float = 0.7, scale: float = 1.0) -> Cohort:
@@ -72,24 +77,49 @@ def random_wiring(seed: int, blocks: int, operators: Sequence[int]) -> Architect
     return Architecture(tuple(nodes))
 
 
+def scope_of(cohort: Cohort, *names: str) -> Scope:
+    """These domains of the fake data, or all; their vocabulary has another order than the domains."""
+    statistics = cohort.network.statistics
+    offset = statistics.offsets[statistics.domain_field]
+    ids = [offset + VOCABULARY.get(name, 0) for name in (*statistics.domains, "unknown")]
+    chosen = tuple(number for number, name in enumerate(statistics.domains) if not names or name in names)
+    return Scope(statistics, chosen, tuple(ids))
+
+
+def plan_of(cohort: Cohort, *names: str, stored: Stored = "fp32") -> Plan:
+    return model_plan(cohort.network, cohort.weights(), scope_of(cohort, *names), stored)
+
+
 def source_of(cohort: Cohort) -> str:
-    return model_source(model_plan(cohort.network, cohort.weights()))
+    return model_source(plan_of(cohort))
 
 
 def state_of(cohort: Cohort) -> dict[str, torch.Tensor]:
-    weights = cohort.weights()
-    return model_state(model_plan(cohort.network, weights), cohort.network, weights)
+    return model_state(plan_of(cohort), cohort.network, cohort.weights())
 
 
-def generated(cohort: Cohort) -> Any:
-    """The generated model with its weights, in evaluation mode."""
-    source = source_of(cohort)
+def generated(
+    cohort: Cohort,
+    *names: str,
+    stored: Stored = "fp32",
+    dtype: torch.dtype = torch.float32,
+    split_rows: int | None = None,
+) -> Any:
+    """The generated model with its weights, in evaluation mode.
+
+    ``split_rows`` is its least number of rows per domain for which mixed batches are split.
+    """
+    plan = plan_of(cohort, *names, stored=stored)
+    source = model_source(plan)
+    if split_rows is not None:
+        source = re.sub(r"^SPLIT = \d+", f"SPLIT = {split_rows}", source, flags=re.MULTILINE)
     roots = {name.split(".")[0] for node in ast.walk(ast.parse(source)) for name in _imports(node)}
     assert roots <= {"__future__", "torch"}
     module = types.ModuleType("generated")
     exec(compile(source, "model.py", "exec"), module.__dict__)
-    model = module.Model()
-    model.load_state_dict(state_of(cohort))
+    with torch.device("meta"):
+        model = module.Model()
+    model.load_state_dict(model_state(plan, cohort.network, cohort.weights(), dtype), assign=True)
     model.inputs = module.INPUTS
     return model.eval()
 
@@ -115,7 +145,12 @@ def check(dataset: Dataset, cohort: Cohort, rows: Rows | None = None, spread: fl
     assert found.shape == (len(rows), len(dataset.statistics.tasks))
     np.testing.assert_allclose(found, searched_probabilities(cohort, rows, torch.float32), rtol=0, atol=1e-5)
     exact = searched_probabilities(cohort, rows, torch.float64)
+    model = generated(cohort, dtype=torch.float64)
     np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
+    if "SPLIT" in source_of(cohort):
+        for split_rows in (0, 1 << 30):
+            model = generated(cohort, dtype=torch.float64, split_rows=split_rows)
+            np.testing.assert_allclose(run(model, rows, torch.float64), exact, rtol=0, atol=1e-12)
     if len(rows) > 1:
         assert exact.std(axis=0).min() > spread
 

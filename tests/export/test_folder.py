@@ -145,8 +145,8 @@ def test_rounding_at_a_step_is_told_from_a_wrong_formula(
     from autoctr.export import verify
 
     def differences(apart: dict[torch.dtype, float], rows: int) -> Any:
-        def fake(folder: Path, cohort: Cohort, given: Any, dtype: torch.dtype, kind: str) -> Any:
-            result = np.full(len(given), 1e-7)
+        def fake(folder: Path, cohort: Cohort, pair: Any, dtype: torch.dtype, kind: str, exact: Any) -> Any:
+            result = np.full(len(pair[0]), 1e-7)
             result[:rows] = apart[dtype]
             return result
 

@@ -23,7 +23,9 @@ from autoctr.export import folder as folder_module
 from autoctr.export import traced, verify
 from autoctr.export.folder import write_folder, write_model
 from autoctr.export.formats import formats
+from autoctr.export.generate import model_state
 from autoctr.export.predict_table import predict_table
+from autoctr.export.scope import Scope
 from autoctr.export.served import load_format
 from autoctr.export.standalone import predict, probabilities
 from autoctr.export.verify import Check, check_folder, searched_probabilities
@@ -229,8 +231,13 @@ def test_another_networks_graph_is_found_out(both: Path, dataset: Dataset) -> No
 def test_rounding_is_told_by_a_graph_in_double_precision(kind: str, name: str, two: Dataset, tmp_path: Path) -> None:
     cohort = member(two, NETWORKS[name])
     assert two.folder is not None
-    write_model(tmp_path, cohort, Encoder.load(two.folder), ["python"])
-    differences = verify._differences(tmp_path, cohort, two.valid, torch.float64, kind)
+    encoder = Encoder.load(two.folder)
+    plan, _ = write_model(tmp_path, cohort, encoder, ["python"], Scope.of(two.statistics, encoder))
+
+    def exact() -> dict[str, torch.Tensor]:
+        return model_state(plan, cohort.network, cohort.weights(), torch.float64)
+
+    differences = verify._differences(tmp_path, cohort, (two.valid, two.valid), torch.float64, kind, exact)
     assert differences.shape == (len(two.valid) + 1,)
     assert differences.max() < verify.EXACT
 

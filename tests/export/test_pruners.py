@@ -12,11 +12,11 @@ from fake_data import TASKS, fake_dataset
 from autoctr.data.dataset import Dataset
 from autoctr.data.statistics import Kind
 from autoctr.export.fusion_plan import FusionPlan
-from autoctr.export.generate import model_plan
 from autoctr.model.architecture import ADD, CONCAT, Architecture, Node, one_hot
 from autoctr.model.candidate import Candidate
 from autoctr.training.cohort import Cohort
-from export.members import check, generated, member, run, source_of, state_of, uniform_wiring, unknown_rows
+from export import members
+from export.members import check, generated, member, run, source_of, uniform_wiring, unknown_rows
 
 FORMS = ("fusion", "binarization", "scaling")
 CONSTANTS: dict[str, Any] = {"sparsity_alpha": 9.5, "sparsity_epsilon": 0.45, "sparsity_beta": 1.7}
@@ -49,7 +49,7 @@ def open_every_second_field(dataset: Dataset, cohort: Cohort) -> None:
 
 
 def plan_of(cohort: Cohort) -> FusionPlan:
-    plan = model_plan(cohort.network, cohort.weights())
+    plan = members.plan_of(cohort)
     assert isinstance(plan, FusionPlan)
     return plan
 
@@ -82,31 +82,22 @@ def test_fields_alone_are_pruned_where_no_neuron_is_left(width: int, form: str, 
     cohort = cohort_of(dataset, **changes, input_pruner=True, **CONSTANTS)
     check(dataset, cohort)
     source = source_of(cohort)
-    assert "InputPruner" in source
-    assert "class Pruner" not in source
-    assert plan_of(cohort).has_steps == ("ALPHA" in source) == (form != "scaling")
+    for gone in ("Pruner", "ALPHA", "sigmoid(v)", "domain_embedding"):
+        assert gone not in source
+    assert "domain" in generated(cohort).inputs
     without = cohort_of(dataset, **changes, **CONSTANTS)
-    assert not plan_of(without).has_steps
-    assert "factors" not in source_of(without)
+    assert "domain" not in generated(without).inputs
 
 
 @pytest.mark.parametrize("kinds", [(), (Kind.NUMERIC,), (Kind.MULTI,), (Kind.VECTOR,), tuple(Kind)])
 def test_every_kind_of_field_has_its_factor(kinds: tuple[Kind, ...]) -> None:
     dataset = fake_dataset(tasks=TASKS, kinds=kinds, unseen=0.1)
-    cohort = cohort_of(dataset, input_pruner=True)
+    cohort = cohort_of(dataset, input_pruner=True, width=0, sparsity_form="scaling")
     check(dataset, cohort)
-    weights = state_of(cohort)["input_pruner.linear.weight"]
-    assert weights.shape == (len(cohort.network.embedding.widths), 3)
-    # a factor of zero at a field is the same as no such field
-    model, cut = generated(cohort), generated(cohort)
-    cut.input_pruner.linear.bias.data[-1] = -1e6
-    taken = (
-        torch.from_numpy(np.array(dataset.valid.ids)),
-        *(torch.from_numpy(np.array(getattr(dataset.valid, name))) for name in model.inputs if name != "ids"),
-    )
-    with torch.inference_mode():
-        embedded, domain_embedding = model.embed(*taken), model.embedding(taken[0][:, 0])
-        whole, part = model.input_pruner(embedded, domain_embedding), cut.input_pruner(embedded, domain_embedding)
-    width = dataset.statistics.vectors[-1].width if dataset.statistics.vectors else 3
-    assert part[:, -width:].abs().max() == 0
-    assert torch.equal(part[:, :-width], whole[:, :-width])
+    factors = plan_of(cohort).field_factors
+    assert factors is not None
+    widths = cohort.network.embedding.widths
+    assert factors.shape == (5, sum(widths))
+    for part in factors.split(widths, 1):
+        assert torch.equal(part, part[:, :1].expand_as(part))
+    assert len({float(part[0, 0]) for part in factors.split(widths, 1)}) == len(widths)

@@ -82,10 +82,9 @@ def test_few_rows(unit: str, count: int, dataset: Dataset) -> None:
 def test_one_ticket_is_part_of_the_weights(dataset: Dataset) -> None:
     cohort = cohort_of(dataset, ticket_unit="network")
     state = state_of(cohort)
-    assert not [name for name in state if "masks" in name]
-    assert "Ticket" not in source_of(cohort)
+    assert "PerDomain" not in source_of(cohort)
     assert cohort.masks is not None
-    kept = sum(int(state[f"{name}.linear.weight"].count_nonzero()) for name in ("d1", "d2"))
+    kept = sum(int(state[f"{name}.weight"].count_nonzero()) for name in ("d1", "d2"))
     assert kept == int(cohort.masks.sum()) < 2 * 8 * 8
 
 
@@ -93,14 +92,16 @@ def test_a_single_task_or_domain_needs_no_masks() -> None:
     dataset = fake_dataset(tasks=TASKS[:1], unseen=0.1)
     cohort = cohort_of(dataset, ticket_unit="task")
     check(dataset, cohort)
-    assert "Ticket" not in source_of(cohort)
+    assert "PerDomain" not in source_of(cohort)
+    assert "ModuleList" not in source_of(cohort)
     whole = int(sum(dataset.statistics.domain_rows))
     statistics = dataclasses.replace(dataset.statistics, domains=("all",), domain_rows=(whole,))
     valid = dataclasses.replace(dataset.valid, domain=np.minimum(dataset.valid.domain, 1))
     single = dataclasses.replace(dataset, statistics=statistics, valid=valid)
     cohort = cohort_of(single)
     check(single, cohort)
-    assert "Ticket" not in source_of(cohort)
+    assert "PerDomain" not in source_of(cohort)
+    assert "ModuleList" not in source_of(cohort)
 
 
 def test_inputs_tell_whether_the_domain_is_read(dataset: Dataset) -> None:
@@ -118,35 +119,34 @@ def test_inputs_tell_whether_the_domain_is_read(dataset: Dataset) -> None:
     check(dataset, cohort)
 
 
-def test_masks_of_domains(dataset: Dataset) -> None:
-    """A ticket serves its own domain's rows alone, and counts for unknown ones where no other keeps a weight."""
+def test_products_of_domains(dataset: Dataset) -> None:
+    """A ticket serves its own domain's rows alone; unknown ones have what any domain keeps."""
     cohort = cohort_of(dataset)
     model = generated(cohort)
-    masks = model.d1.linear.masks
-    assert masks.shape == (DOMAINS + 1, 8, 8)
-    assert masks.dtype == torch.bool
-    assert torch.equal(masks[-1], masks[:-1].any(0))
-    assert 0 < int(masks[-1].sum()) < 64
+    kept = [product.weight != 0 for product in model.d1.products]
+    assert len(kept) == DOMAINS + 1
+    assert torch.equal(kept[-1], torch.stack(kept[:-1]).any(0))
+    assert 0 < int(kept[0].sum()) < int(kept[-1].sum()) < 64
     before = run(model, dataset.valid)
     for changed in range(DOMAINS + 1):
-        kept = masks[changed].clone()
-        masks[changed] = ~kept
+        weight = model.d1.products[changed].weight.data
+        whole = weight.clone()
+        weight += 0.1
         moved = np.abs(run(model, dataset.valid) - before).max(axis=1) > 1e-6
-        masks[changed] = kept
+        weight.copy_(whole)
         assert moved.any()
         assert not moved[dataset.valid.domain != changed].any()
 
 
-def test_masks_of_tasks(dataset: Dataset) -> None:
+def test_products_of_tasks(dataset: Dataset) -> None:
     model = generated(cohort_of(dataset, ticket_unit="task"))
     before = run(model, dataset.valid)
     for task in range(2):
-        masks = model.d2.linear.masks
-        assert masks.shape == (2, 8, 8)
-        kept = masks[task].clone()
-        masks[task] = ~kept
+        weight = model.d2[task].weight.data
+        whole = weight.clone()
+        weight += 0.1
         moved = np.abs(run(model, dataset.valid) - before).max(axis=0) > 1e-6
-        masks[task] = kept
+        weight.copy_(whole)
         assert moved.tolist() == [task == 0, task == 1]
 
 
@@ -171,11 +171,8 @@ def test_adapters_after_truncation(wanted: tuple[int, ...], keep_rate: float, da
     whole = cohort_of(dataset, rank=3, truncate=True, keep_rate=keep_rate)
     cohort = truncated(whole, list(wanted), dataset)
     check(dataset, cohort)
-    state = state_of(cohort)
-    found = [state.get(f"d2.adapters.down.{domain}.weight", torch.zeros(0, 8)).shape[0] for domain in range(4)]
-    assert found == list(wanted)
     assert ("domain" in generated(cohort).inputs) == (any(wanted) or keep_rate < 1)
-    assert ("Adapters" in source_of(cohort)) == any(wanted)
+    assert ("PerDomain" in source_of(cohort)) == (any(wanted) or keep_rate < 1)
 
 
 def test_ranks_of_domains_without_truncation(dataset: Dataset) -> None:
