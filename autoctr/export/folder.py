@@ -86,9 +86,7 @@ def write_folder(
         def exact() -> dict[str, Tensor]:
             return model_state(plan, network, weights, torch.float64)
 
-        checks = {
-            kind: check_folder(folder, rounded, read.valid, scope=scope, exact=exact, kind=kind) for kind in kinds
-        }
+        checks = {kind: check_folder(folder, rounded, read.valid, plan=plan, exact=exact, kind=kind) for kind in kinds}
         largest = float(np.max([check.largest_difference for check in checks.values()]))
         if not largest <= TOLERANCE:
             raise ExportMismatch(

@@ -58,16 +58,13 @@ def known_or_last(domain: Tensor) -> Tensor:
 '''
 
 _ROWS = '''
-def present({one}: Tensor) -> list[int]:
-    """The {one}s that occur; all there are while a graph is traced, which cannot depend on what a tensor holds."""
-    if torch.compiler.is_compiling():
-        return list(range({count}))
-    return {one}.unique().tolist()
-
-
 def rows_by_{one}({one}: Tensor) -> dict[int, Tensor]:
-    """Which rows every {one} has that occurs."""
-    return {{n: ({one} == n).nonzero().squeeze(1) for n in present({one})}}
+    """The rows of every {one} that occurs; of all {one}s in a traced graph, which cannot depend on what occurs."""
+    if torch.compiler.is_compiling():
+        return {{n: ({one} == n).nonzero().squeeze(1) for n in range({count})}}
+    counts = torch.bincount({one}, minlength={count}).tolist()
+    rows = {one}.argsort(stable=True).split(counts)
+    return {{n: own for n, own in enumerate(rows) if counts[n]}}
 '''
 
 _INT8_TABLE = '''
@@ -94,9 +91,9 @@ _MEANINGS = {
 }
 
 _SHAPES = {
-    "ids": "int [rows, {ids}], rows of the embedding table.",
-    "numbers": "float [rows, {numbers}], standardised.",
-    "vectors": "int [rows, {vectors}], rows of the frozen vectors; 0 = none.",
+    "ids": "int [rows, {}], rows of the embedding table.",
+    "numbers": "float [rows, {}], standardised.",
+    "vectors": "int [rows, {}], rows of the frozen vectors; 0 = none.",
     "domain": "int [rows], number of the domain in features.json; any other number = unknown.",
 }
 
@@ -226,13 +223,7 @@ def _groups(body: Body) -> list[str]:
 
 def _model(plan: Plan, body: Body) -> str:
     takes = ", ".join(f"{name}: Tensor" for name in plan.inputs)
-    encoded = plan.encoded
-    sizes = {
-        "ids": sum(field.slots for field in encoded.embedded),
-        "numbers": len(encoded.scaled),
-        "vectors": len([field for field in encoded.vectors if not isinstance(field, SnapshotField)]),
-    }
-    shapes = [f"{name}: {_SHAPES[name].format(**sizes)}" for name in plan.inputs]
+    shapes = [f"{name}: {_SHAPES[name].format(columns)}" for name, columns in plan.columns.items()]
     buffers = [] if plan.stored == "int8" else [*plan.vector_names.values(), *plan.snapshots.values()]
     annotations = [f"{attribute}: Tensor" for attribute in buffers]
     logits = f"entire_space({body.logits})" if plan.task_space == "esmm" else body.logits

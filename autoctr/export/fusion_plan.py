@@ -32,16 +32,15 @@ class FusionPlan(Plan):
 
     ``components`` are in the order of computing, without the output ``o``, which is ``output``. ``layers`` holds the
     maps that may differ between domains, see :class:`autoctr.export.fusion_layers.FusionLayers`, and ``groups`` a
-    number for each domain, then for unknown ones, equal for domains that share all of them. ``columns`` are the numbers
-    of the fields that are read, bool. ``prunes_neurons`` tells whether pruners read the neurons of every row, with α
-    ``steepness``; one that reads the domain alone is part of the layers. ``per_task``: every task has a ticket.
+    number for each domain, then for unknown ones, equal for domains that share all of them. ``prunes_neurons`` tells
+    whether pruners read the neurons of every row, with α ``steepness``; one that reads the domain alone is part of the
+    layers. ``per_task``: every task has a ticket.
     """
 
     components: tuple[Component, ...]
     output: Component
     layers: dict[str, tuple[Layer, ...]]
     groups: tuple[int, ...]
-    columns: Tensor
     field_factors: Tensor | None
     prunes_neurons: bool
     per_task: bool
@@ -127,7 +126,6 @@ def fusion_plan(network: FusionNetwork, weights: Weights, scope: Scope, stored: 
         output=components[-1],
         layers=found.layers,
         groups=groups,
-        columns=columns,
         field_factors=found.field_factors,
         prunes_neurons=prunes_neurons,
         per_task=deep and tasked,

@@ -178,7 +178,8 @@ def _start(plan: FusionPlan) -> list[str]:
     lines = [domain_embedding(plan)] if plan.prunes_neurons else []
     fields = embedded(plan)
     if plan.field_factors is not None:
-        fields = f"{fields} * {_factor(plan, 'field_factors')}"
+        lines.append(f"fields = {fields} * {_factor(plan, 'field_factors')}")
+        fields = "fields"
     return [*lines, f"e = {_applied(plan, 'projection', fields) if 'projection' in plan.layers else fields}"]
 
 

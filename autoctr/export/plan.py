@@ -98,8 +98,17 @@ class Plan:
     @property
     def inputs(self) -> list[str]:
         """What the model's forward takes."""
-        needed = {"ids": True, "numbers": self.statistics.scaled, "vectors": self.tables, "domain": self.reads_domain}
-        return [name for name, value in needed.items() if value]
+        return list(self.columns)
+
+    @property
+    def columns(self) -> dict[str, int | None]:
+        """Columns of everything that the model's forward takes; None for the domain, which has one number per row."""
+        encoded = self.encoded
+        frozen = [field for field in encoded.vectors if not isinstance(field, SnapshotField)]
+        columns: dict[str, int | None] = {"ids": sum(field.slots for field in encoded.embedded)}
+        columns |= {"numbers": len(encoded.scaled)} if self.statistics.scaled else {}
+        columns |= {"vectors": len(frozen)} if self.tables else {}
+        return columns | ({"domain": None} if self.reads_domain else {})
 
 
 def _slots(statistics: Statistics) -> dict[str, int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from autoctr.data.dataset import Rows
 from autoctr.data.statistics import Statistics
 from autoctr.export.formats import FORMATS
-from autoctr.export.scope import Scope
+from autoctr.export.plan import Plan
 from autoctr.export.traced import row_shapes, trace, write_traced
 from autoctr.model.build import build_network
 from autoctr.training.cohort import SCORING_ROWS, Cohort
@@ -98,7 +98,7 @@ def check_folder(
     limit: int = 10_000,
     *,
     kind: str = "python",
-    scope: Scope | None = None,
+    plan: Plan | None = None,
     exact: Callable[[], dict[str, Tensor]] | None = None,
 ) -> Check:
     """Run the exported folder in a fresh interpreter that cannot import autoctr, and compare.
@@ -117,7 +117,7 @@ def check_folder(
         rows: encoded rows; at most ``limit`` of them are compared, evenly spaced. Where the network reads snapshots,
             they read the newest, as every row does at serving time.
         kind: the format that computes.
-        scope: the domains that were exported; rows of others are compared as those of an unknown one. None = all.
+        plan: of the folder's model, if it does not hold all domains; rows of others are compared as of an unknown one.
         exact: makes the folder's weights anew, in float64; None takes them as they are.
 
     Raises:
@@ -126,7 +126,7 @@ def check_folder(
     if len(rows) > limit:
         rows = rows.take(np.linspace(0, len(rows) - 1, limit).astype(np.int64))
     rows = newest(rows, cohort.network.statistics, cohort.network.embedding.tables)
-    pair = (rows, rows) if scope is None else (scope.searched_rows(rows), scope.exported_rows(rows))
+    pair = (rows, rows) if plan is None else (plan.scope.searched_rows(rows), plan.scope.exported_rows(rows))
     differences = _differences(folder, cohort, pair, torch.float32, kind, None)
     beyond = ~(differences <= TOLERANCE)
     rounding = np.zeros(len(beyond), bool)
