@@ -94,6 +94,7 @@ def cli(context: click.Context) -> None:
     autoctr confirm NAME                           whether it holds with other seeds
     autoctr export NAME --out model/               a model that runs without autoctr
     autoctr predict model/ IN.parquet OUT.parquet  scores for a table of any size
+    autoctr bench model/                           how fast it answers
     autoctr refit --winner model/card.json ...     the same network trained on new rows
     """
     _help_alone(context)
@@ -121,6 +122,11 @@ def _where(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--root", type=FOLDER, default="studies", show_default=True, help="Folder of all studies.")(
         command
     )
+
+
+def _formats(command: Callable[..., Any]) -> Callable[..., Any]:
+    help = "Add model.onnx (onnx) or model.pt2 (pt2); commas or repeated.  [default: python alone]"
+    return click.option("--format", "formats", multiple=True, help=help)(command)
 
 
 def _worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -424,8 +430,9 @@ def confirm(name: str, **arguments: Any) -> None:
 @click.argument("out", type=FILE)
 @click.option("--keep", help="Columns to copy beside the scores, with commas between them.")
 @click.option("--on-error", default="stop", show_default=True, help="stop at a damaged row, or skip it.")
+@click.option("--format", default="python", show_default=True, help="What computes: python, onnx or pt2.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: str, device: str) -> None:
+def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: str, format: str, device: str) -> None:
     """Score the rows of TABLE with the export in FOLDER and write OUT (.parquet or .csv), a row for every row.
 
     Tables may be larger than memory. A damaged row gets no score with --on-error skip, and a torn line of csv is left
@@ -443,7 +450,8 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
             out,
             keep=kept,
             on_error=on_error,
-            device=find_device(device),
+            device="cpu" if device == "auto" and format != "python" else find_device(device),
+            format=format,
             on_rows=lambda rows: printing.now(f"{rows:,} rows scored"),
             on_line=printing.line,
         )
@@ -459,6 +467,7 @@ def predict(folder: Path, table: Path, out: Path, keep: str | None, on_error: st
 @click.option("--metric", default="wauc", show_default=True, help="Chooses the best pass: wauc, auc or logloss.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the order of the rows.")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@_formats
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 def refit(winner: Path, out: Path, **arguments: Any) -> None:
     """Train a found network anew, on the rows you give, and write it as a folder that runs without autoctr.
@@ -491,6 +500,7 @@ def refit(winner: Path, out: Path, **arguments: Any) -> None:
 )
 @click.option("--domains", multiple=True, help="Names of domains, with commas or repeated; others count as unknown.")
 @click.option("--embeddings", default="fp32", show_default=True, help="Numbers of embedding rows: fp32, fp16 or int8.")
+@_formats
 @_where
 def export(name: str, out: Path, domains: tuple[str, ...], **options: Any) -> None:
     """Write a trial's network as a folder that runs without autoctr."""
@@ -506,6 +516,23 @@ def _export(name: str, out: Path, **options: Any) -> None:
     for line in export_lines(folder):
         click.echo(line)
     click.echo(f"try it: python {folder / 'predict.py'} INPUT.csv OUTPUT.csv")
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--rows", type=int, default=16384, show_default=True, help="Rows to draw; batches are cut from them.")
+@click.option("--threads", type=int, help="Threads to compute with.  [default: one per core]")
+@click.option("--json", "as_json", is_flag=True, help="The same for programs.")
+def bench(folder: Path, rows: int, threads: int | None, as_json: bool) -> None:
+    """Measure how fast the export in FOLDER answers, in every format it holds, beside a plain network.
+
+    Rows are drawn from what its encoder knows, so that no data is needed.
+    """
+    from autoctr.export.bench import bench as run
+    from autoctr.export.bench import bench_text
+
+    found = run(folder, rows=rows, threads=threads)
+    click.echo(json.dumps(found.to_dict(), indent=1) if as_json else bench_text(found))
 
 
 @cli.command()

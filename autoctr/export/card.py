@@ -16,6 +16,7 @@ from torch import Tensor
 
 from autoctr.data.dataset import SPLITS, Dataset
 from autoctr.export import footprint
+from autoctr.export.formats import FORMATS
 from autoctr.export.plan import Plan
 from autoctr.model.build import multiply_adds
 from autoctr.model.network import Network
@@ -24,6 +25,7 @@ from autoctr.training.cohort import Weights
 CARD = "card.json"
 FORMAT = 1
 FILES = ("model.py", "weights.safetensors", "features.json", "predict.py")
+ALL_FILES = (*dict.fromkeys([*FILES, *FORMATS.values()]),)
 USE = "python predict.py events.csv scores.csv; needs torch, numpy and safetensors (pyarrow for parquet), not autoctr"
 
 
@@ -58,8 +60,13 @@ def facts(
             "numpy": np.__version__,
             "safetensors": _version("safetensors"),
         },
-        "files": {name: _digest(folder / name) for name in FILES},
+        "files": sums(folder),
     }
+
+
+def sums(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of an export that lies in ``folder``."""
+    return {name: _digest(folder / name) for name in ALL_FILES if (folder / name).exists()}
 
 
 def _as_unknown(plan: Plan) -> list[str]:

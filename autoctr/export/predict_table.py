@@ -18,7 +18,8 @@ from autoctr.data.encoder import Encoder
 from autoctr.data.source import FileSource, need
 from autoctr.data.statistics import Kind
 from autoctr.errors import UserError
-from autoctr.export.standalone import Model, load, probabilities
+from autoctr.export.served import load_format
+from autoctr.export.standalone import Model, probabilities
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,6 +46,7 @@ def predict_table(
     keep: Sequence[str] = (),
     on_error: str = "stop",
     device: str = "cpu",
+    format: str = "python",
     on_rows: Callable[[int], None] = lambda rows: None,
     on_line: Callable[[str], None] = lambda text: None,
 ) -> Predicted:
@@ -59,6 +61,7 @@ def predict_table(
         keep: columns of the table that are copied beside the probabilities.
         on_error: a number that cannot be read, or a line of csv with too many or too few values, ends it with ``stop``;
             with ``skip`` such a row gets no score, and such a line is left out.
+        format: which of the export's formats computes; ``onnx`` and ``pt2`` run on the CPU.
         on_rows: told how many rows are written so far. on_line: told of damaged rows, the first few.
 
     Raises:
@@ -71,7 +74,7 @@ def predict_table(
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise UserError(f"cannot write {out}; its name must end in {' or '.join(SUFFIXES)}")
-    model, scored = load(folder, device), Predicted()
+    model, scored = load_format(folder, format, device), Predicted()
     skips = on_error == "skip"
 
     def torn(line: str) -> bool:

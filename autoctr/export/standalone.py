@@ -45,12 +45,13 @@ TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A loaded export: the network, how raw values become its inputs, and its tasks."""
+    """A loaded export: the network (inputs to logits), how raw values become its inputs, its tasks, its place."""
 
     network: Any
     encoder: Encoder
     inputs: tuple[str, ...]
     tasks: tuple[str, ...]
+    device: torch.device
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> Model:
@@ -59,21 +60,47 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> Model:
     Raises:
         UserError: if a file is missing, or damaged by the sums in card.json.
     """
-    folder = Path(folder)
+    folder, device = Path(folder), torch.device(device)
+    with reading(folder):
+        check_files(folder, ("model.py", "weights.safetensors", "features.json"))
+        module, network = read_network(folder, device)
+        return Model(network, read_encoder(folder), module.INPUTS, module.TASKS, device)
+
+
+@contextlib.contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """An export that cannot be read is the user's to mend."""
     try:
-        sums = json.loads((folder / "card.json").read_text(encoding="utf-8"))["files"]
-        for name in ("model.py", "features.json", "weights.safetensors"):
-            if _digest(folder / name) != sums[name]:
-                raise UserError(f"{folder / name} is not the file that was exported (see card.json); export again")
-        features = json.loads((folder / "features.json").read_text(encoding="utf-8"))
-        module = _module(folder / "model.py")
-        with torch.device("meta"):
-            network = module.Model()
-        network.load_state_dict(load_file(folder / "weights.safetensors", device=str(device)), assign=True)
-        network.eval().requires_grad_(False)
-        return Model(network, Encoder.from_dict(features["encoder"]), module.INPUTS, module.TASKS)
+        yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"{folder} is not a whole export ({_one_line(error)}); export again") from error
+
+
+def check_files(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What card.json says, once the named files have the sums that it gives.
+
+    Raises:
+        UserError: for a file that was changed.
+    """
+    card: dict[str, Any] = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    for name in names:
+        if _digest(folder / name) != card["files"][name]:
+            raise UserError(f"{folder / name} is not the file that was exported (see card.json); export again")
+    return card
+
+
+def read_encoder(folder: Path) -> Encoder:
+    """How raw values become inputs, from features.json."""
+    return Encoder.from_dict(json.loads((folder / "features.json").read_text(encoding="utf-8"))["encoder"])
+
+
+def read_network(folder: Path, device: torch.device) -> tuple[types.ModuleType, Any]:
+    """The module model.py, and its network with the weights, for inference."""
+    module = _module(folder / "model.py")
+    with torch.device("meta"):
+        network = module.Model()
+    network.load_state_dict(load_file(folder / "weights.safetensors", device=str(device)), assign=True)
+    return module, network.eval().requires_grad_(False)
 
 
 def predict(model: Model, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
@@ -90,11 +117,12 @@ def predict(model: Model, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]
 
 def probabilities(model: Model, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Probabilities for encoded rows, given by the names of the model's inputs: [rows, tasks]."""
-    device = model.network.embedding.weight.device
     rows, pieces = len(inputs["ids"]), []
     with torch.inference_mode():
         for start in range(0, max(rows, 1), CHUNK_ROWS):
-            parts = [torch.from_numpy(inputs[name][start : start + CHUNK_ROWS]).to(device) for name in model.inputs]
+            parts = [
+                torch.from_numpy(inputs[name][start : start + CHUNK_ROWS]).to(model.device) for name in model.inputs
+            ]
             pieces.append(model.network(*parts).sigmoid().cpu().numpy())
     result: npt.NDArray[Any] = np.concatenate(pieces)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def export(
     storage: str | None = None,
     domains: Sequence[str] | None = None,
     embeddings: str = "fp32",
+    formats: str | Iterable[str] = "python",
 ) -> tuple[Path, float]:
     """Write a trial's network as a folder that runs without autoctr.
 
@@ -31,19 +32,24 @@ def export(
         domains: names of those that are exported; rows of others are scored as of an unknown domain. None = all.
         embeddings: how embedding rows and frozen vectors are stored: ``fp32``, ``fp16``, or ``int8`` with a scale per
             row.
+        formats: see :func:`autoctr.export.folder.write_folder`.
 
     Returns: the folder, and the largest difference of a probability from the searched network's.
 
     Raises:
-        UserError: if the study or the trial is not there, its weights were not kept, or it has no such domain.
+        UserError: if the study or the trial is not there, its weights were not kept, or it has no such domain;
+            for an unknown format.
     """
     from autoctr.export.folder import write_folder
+    from autoctr.export.formats import writable
     from autoctr.search.stored import stored_network
 
+    kinds = writable(formats)
     study = load_study(name, root=root, storage=storage)
     number = _number(study, trial)
     cohort, dataset = stored_network(study, number, open_dataset(study), "cpu")
-    return write_folder(cohort, dataset, Path(out), _card(study, number), domains=domains, embeddings=embeddings)
+    card = _card(study, number)
+    return write_folder(cohort, dataset, Path(out), card, domains=domains, embeddings=embeddings, formats=kinds)
 
 
 def _number(study: Study, trial: int | str | None) -> int:

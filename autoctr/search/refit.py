@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,7 @@ def refit(
     precision: str = "auto",
     device: str = "auto",
     data_seed: int | None = None,
+    formats: str | Iterable[str] = "python",
     on_progress: Callable[[str], None] = lambda text: None,
     **options: Any,
 ) -> Refit:
@@ -66,6 +67,7 @@ def refit(
         dataset: name of a built-in data set; or ``table`` and ``schema`` for one's own.
         metric: ``wauc``, ``auc`` or ``logloss`` of the first label: chooses the best pass on validation.
         seed: of the weights and of the order of the rows.
+        formats: of the export; see :func:`autoctr.export.folder.write_folder`.
         precision: of the training steps: ``fp32``, ``bf16``, or ``auto`` for what the device is made for.
         options: of the data set, such as ``rows`` of ``taobao-sim``.
 
@@ -73,7 +75,9 @@ def refit(
         UserError: for whatever the user can mend.
     """
     from autoctr.data.presets import load_dataset
+    from autoctr.export.formats import writable
 
+    kinds = writable(formats)
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; legal are {', '.join(METRICS)}")
     name, candidate = read_winner(Path(winner))
@@ -88,7 +92,7 @@ def refit(
         check_fits(name, candidate, encoded)
         if candidate.backbone != "fusion" and replicas.count() > 1:
             raise UserError(f"{name} is a {candidate.backbone}, which trains in one process; start it without torchrun")
-        return _refit(name, candidate, encoded, metric, seed, place, Path(out), on_progress)
+        return _refit(name, candidate, encoded, metric, seed, place, Path(out), kinds, on_progress)
 
 
 def _refit(
@@ -99,6 +103,7 @@ def _refit(
     seed: int,
     place: torch.device,
     out: Path,
+    formats: tuple[str, ...],
     on_progress: Callable[[str], None],
 ) -> Refit:
     from autoctr.export.folder import write_folder
@@ -125,7 +130,7 @@ def _refit(
             return found
         card = {"refit": name, "seed": seed, "metric": metric, "valid": dataclasses.asdict(valid)}
         card["test"] = {dataset.statistics.tasks[0]: dataclasses.asdict(test)}
-        write_folder(outcome.cohort, laboratory.reader(outcome.candidate).dataset, out, card)
+        write_folder(outcome.cohort, laboratory.reader(outcome.candidate).dataset, out, card, formats=formats)
     return dataclasses.replace(found, folder=out)
 
 

@@ -64,8 +64,9 @@ def test_card(exported: Path, dataset: Dataset) -> None:
     assert Candidate.from_dict(card["candidate"]) == CANDIDATE
     assert card["dataset"]["key"] == dataset.key
     assert card["multiply_adds"] == multiply_adds(CANDIDATE, dataset.statistics)
-    assert card["check"]["rows"] == len(dataset.valid)
-    assert card["check"]["largest_difference"] < 1e-5
+    assert set(card["check"]) == {"python"}
+    assert card["check"]["python"]["rows"] == len(dataset.valid)
+    assert card["check"]["python"]["largest_difference"] < 1e-5
     weights = load_file(exported / "weights.safetensors")
     frozen = weights["vectors_item_vector"].numel()
     assert sum(card["parameters"].values()) == sum(tensor.numel() for tensor in weights.values()) - frozen
@@ -144,7 +145,7 @@ def test_rounding_at_a_step_is_told_from_a_wrong_formula(
     from autoctr.export import verify
 
     def differences(apart: dict[torch.dtype, float], rows: int) -> Any:
-        def fake(folder: Path, cohort: Cohort, pair: Any, dtype: torch.dtype, exact: Any) -> Any:
+        def fake(folder: Path, cohort: Cohort, pair: Any, dtype: torch.dtype, kind: str, exact: Any) -> Any:
             result = np.full(len(pair[0]), 1e-7)
             result[:rows] = apart[dtype]
             return result
