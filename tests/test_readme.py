@@ -37,7 +37,7 @@ SMALLER = {
     r"^(autoctr confirm .*)": r"\1 --seeds 2 --finalists 1",
     r"^(autoctr compare .*)": r"\1 --models dcn-v2 --epochs 1",
     r"--seeds 3": "--seeds 2",
-    r"^(autoctr tickets .*)--rewind \S+": r"\1--rewind 0,0.1 --seeds 2 --epochs 1",
+    r"^(autoctr tickets .*)--rewind \S+": r"\1--rewind 0,0.1 --seeds 2 --epochs 2 --ticket-rounds 1",
     r"^(autoctr stream .*)": r"\1 --epochs 1",
     # downloaded data sets: a table takes their place
     r"--dataset movielens-age --data DIR": "--table events.parquet --schema schema.yaml",
@@ -96,7 +96,7 @@ def schema() -> str:
     return found
 
 
-def write_table(folder: Path, rows: int = 4000) -> None:
+def write_table(folder: Path, rows: int = 2400) -> None:
     """A table with the columns of the README's schema, ``events.parquet``, and what else its commands name."""
     draw = random.Random(1)
     users, items = ([draw.randrange(60) for _ in range(rows)], [draw.randrange(40) for _ in range(rows)])
@@ -172,11 +172,13 @@ def run_block(word: str, after: Callable[[str], None] = lambda line: None) -> No
             after(line)
 
 
+@pytest.mark.slow
 def test_an_own_table_from_its_rows_to_predictions(folder: Path) -> None:
     run_block("--export model/")
     assert len(pl.read_csv("probabilities.csv")) == 200
 
 
+@pytest.mark.slow
 def test_the_blocks_of_an_own_table_run(folder: Path) -> None:
     def correct(line: str) -> None:
         if line.startswith("autoctr data schema"):
@@ -215,6 +217,6 @@ def test_the_python_calls_run(folder: Path) -> None:
     for call in calls:
         call = call.replace("time_limit=3600", "trials=2, space='small.yaml', study='events-small', root='python'")
         call = call.replace("table=..., schema=...", "table='newer.parquet', schema='schema.yaml'")
-        call = re.sub(r"(name)([,)])", r"\1, root='python'\2", call, count=1) if "(name" in call else call
+        call = re.sub(r"\(name(.*)\)$", r"(name\1, root='python')", call)
         exec(call, known)
     assert Path("newer/card.json").exists()
