@@ -189,8 +189,9 @@ def trial_table(found: Contents) -> Table:
 
 def _setting(study: Study, records: Sequence[Record]) -> str:
     ended, running = study.ended, sum(record.state in ("RUNNING", "WAITING") for record in records)
-    minutes = study.database.user_attrs["spent"] / 60
-    state = f"{ended} trials in {minutes:.1f} minutes" + (f", {running} under way" if running else "")
+    trained = sum(record.seconds or 0.0 for record in records) / 60
+    state = f"{ended} trials in {study.spent / 60:.1f} minutes, of training {trained:.1f}"
+    state += f", {running} under way" if running else ""
     return f"Space {study.settings.space}, {state}, on {study.settings.device}."
 
 

@@ -27,6 +27,7 @@ def study_text(study: Study) -> str:
     if at_work := study.others_alive():
         hosts = Counter(holder.host for holder in at_work)
         lines.append("at work: " + ", ".join(f"{_workers(count)} on {host}" for host, count in sorted(hosts.items())))
+    lines.append(time_line(facts["seconds"], study.settings.device))
     best = facts["best"]
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
@@ -43,6 +44,13 @@ def study_text(study: Study) -> str:
         lines += ["", *certificate_lines(study.certificate, study.ended)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
     return "\n".join(lines)
+
+
+def time_line(seconds: dict[str, float], device: str) -> str:
+    """What a study has taken so far: with several workers it trains for longer than it is searched."""
+    place = "" if device == "auto" else f" on {device}"
+    wall, training = seconds["wall"] / 60, seconds["training"] / 60
+    return f"searched for {wall:.1f} min; its trials trained for {training:.1f} min{place}"
 
 
 def _workers(count: int) -> str:

@@ -129,7 +129,7 @@ def certify(
     tuned = [_tuned(study, other) for other in others]
     run = _Confirmation(study, dataset, range(seeds), on_line, on_progress, deadline)
     certificate = run.certify(_own(study, finalists), tuned)
-    spent = {searched.name: searched.database.user_attrs["spent"] for searched in (study, *others)}
+    spent = {searched.name: searched.spent for searched in (study, *others)}
     certificate = dataclasses.replace(certificate, seconds=spent)
     study.set_certificate(certificate)
     return certificate

@@ -428,9 +428,14 @@ class Study:
         """Whether a crew's run is over before it has come to its end."""
         return bool(self.database.user_attrs.get("over") == run)
 
+    @property
+    def spent(self) -> float:
+        """Seconds of wall time that the study has been searched for, over all runs."""
+        return float(self.database.user_attrs["spent"])
+
     def set_spent(self, seconds: float) -> None:
         """Store the wall time of the study so far; workers that run at once spend the same."""
-        self.database.set_user_attr("spent", max(seconds, self.database.user_attrs["spent"]))
+        self.database.set_user_attr("spent", max(seconds, self.spent))
 
     def begin(self, proposal: Proposal, space: Space) -> OpenTrial:
         """Store a proposal as the next running trial, whole or not at all."""

@@ -17,6 +17,7 @@ def summary(study: Study) -> dict[str, Any]:
         "trials": [
             {"number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds} for r in study.records()
         ],
+        "seconds": {"wall": study.spent, "training": sum(record.seconds or 0.0 for record in study.records())},
         "methods": _methods_alone(study),
         "best_plain": _best_plain(study),
         "front": front_facts(study),

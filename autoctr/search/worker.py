@@ -42,7 +42,7 @@ def work(
 
     settings = study.settings
     _tell_new_optuna(study, watcher)
-    clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
+    clock = Clock(study.spent, settings.time_limit)
     chosen = torch.device(find_device(device or settings.device))
     with study.at_work(run) as lease:
         folder, every = study.running_folder(lease.slot), settings.checkpoint_every
@@ -88,7 +88,7 @@ def _confirmed(study: Study, dataset: Dataset, watcher: Watcher) -> bool:
         return False
     if certificate is not None and certificate.trials == study.ended:
         return True
-    clock = Clock(study.database.user_attrs["spent"], settings.time_limit)
+    clock = Clock(study.spent, settings.time_limit)
     deadline = float("inf") if clock.limit is None else time.monotonic() + clock.limit - clock.spent
     try:
         certify(study, dataset, FINALISTS, settings.confirm, [], watcher.note, watcher.now, deadline)

@@ -54,6 +54,7 @@ def test_show_json_has_the_promised_structure(shell: Shell, root: Path) -> None:
         "best_plain",
         "best",
         "certificate",
+        "seconds",
         "front",
         "protect",
     }

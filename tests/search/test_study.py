@@ -230,4 +230,7 @@ def test_the_summary_is_json(finished: Study) -> None:
     facts = json.loads(json.dumps(summary(finished), allow_nan=False))
     best = finished.best()
     assert best is not None
+    assert facts["seconds"]["training"] == sum(record.seconds for record in finished.records())
+    assert facts["seconds"]["wall"] > 0
+    assert "searched for" in study_text(finished)
     assert facts["best"]["number"] == best.number
