@@ -219,17 +219,17 @@ def test_export_of_other_trials(shell: Shell, root: Path, tmp_path: Path) -> Non
 
 def test_export_of_some_domains_in_fewer_bits(shell: Shell, root: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
-    options = ("--domains", "0,2", "--domains", "5", "--embeddings", "int8")
+    options = ("--domains", "105,139", "--domains", "181", "--embeddings", "int8")
     result = shell("export", "sim", "--root", root, "--out", out, *options)
     assert result.exit_code == 0, result.output
-    assert "holds 0, 2, 5; rows of the 7 other domains are scored as of an unknown domain" in result.stdout
+    assert "holds 105, 139, 181; rows of the 7 other domains are scored as of an unknown domain" in result.stdout
     assert "multiply-adds" in result.stdout
     assert "embeddings in int8: " in result.stdout
     card = json.loads((out / "card.json").read_text())
-    assert card["domains"]["exported"] == ["0", "2", "5"]
+    assert card["domains"]["exported"] == ["105", "139", "181"]
     assert card["check"]["largest_difference"] < 1e-5
     where = ("--root", root, "--out", tmp_path / "x")
-    assert "'99' is no domain; legal are 0, 1, 2" in shell.refused("export", "sim", *where, "--domains", "0,99")
+    assert "'99' is no domain; legal are 105, 121, 139" in shell.refused("export", "sim", *where, "--domains", "105,99")
     message = shell.refused("export", "sim", *where, "--embeddings", "int4")
     assert "unknown type 'int4' of embeddings; legal are fp32, fp16, int8" in message
     assert not (tmp_path / "x").exists()
