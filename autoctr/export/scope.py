@@ -141,7 +141,7 @@ def _numbers(statistics: Statistics, given: Sequence[str] | None) -> tuple[int, 
         names += [text] if text in every else [name.strip() for name in text.split(",")]
     unknown = [name for name in names if name not in every]
     if unknown or not names:
-        shown = f"{', '.join(map(repr, unknown))} is no domain" if unknown else "no domain is named"
+        shown = f"there is no domain {', '.join(map(repr, unknown))}" if unknown else "no domain is named"
         more = f", ... ({len(every)} in all)" if len(every) > SHOWN else ""
         raise UserError(f"{shown}; legal are {', '.join(every[:SHOWN])}{more}")
     return tuple(number for number, name in enumerate(every) if name in names)

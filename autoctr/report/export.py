@@ -16,7 +16,8 @@ def export_lines(folder: Path) -> list[str]:
     lines, unknown = [], card["domains"]["as_unknown"]
     if unknown:
         names = ", ".join(card["domains"]["exported"])
-        lines.append(f"holds {names}; rows of the {len(unknown)} other domains are scored as of an unknown domain")
+        others = "other domain" if len(unknown) == 1 else f"{len(unknown)} other domains"
+        lines.append(f"holds {names}; rows of the {others} are scored as of an unknown domain")
     if absent := card["embeddings"]["fields_left_out"]:
         lines.append(f"fields that every domain closes are left out: {', '.join(absent)}")
     lines.append(_footprint_line(card["footprint"]))

@@ -58,7 +58,7 @@ def _parts(found: Contents) -> Iterator[RenderableType]:
         lines = map(Text, chart(found.course, *CHART))
         yield from _part("Best score over time", *lines, Text(CAPTIONS["course"], style="dim"))
     if found.costs:
-        yield from _part("Cheaper and better", *map(Text, front_lines(found.facts["front"])))
+        yield from _part("Cheaper and better", *map(Text, front_lines(found.facts)))
     if found.importances:
         bars = _bars(list(found.importances.items())[:12])
         yield from _part("What mattered", *bars, Text(CAPTIONS["importances"], style="dim"))

@@ -39,7 +39,7 @@ def study_text(study: Study) -> str:
         lines += ["", *_comparison(best)]
     lines += sizes(best, records)
     if len(facts["front"]["trials"]) > (study.settings.cost is None):
-        lines += ["", *front_lines(facts["front"])]
+        lines += ["", *front_lines(facts)]
     if study.certificate is not None:
         lines += ["", *certificate_lines(study.certificate, study.ended)]
     lines += ["", *network_lines(Candidate.from_dict(best["candidate"]))]
@@ -90,8 +90,9 @@ def _shortfalls(worse: dict[str, float]) -> str:
     return ", ".join(f"domain {name} ({-shortfall:+.5f})" for name, shortfall in worse.items())
 
 
-def front_lines(front: dict[str, Any]) -> list[str]:
+def front_lines(facts: dict[str, Any]) -> list[str]:
     """The trials of which no other is both cheaper and better, as a table."""
+    front, refused = facts["front"], " that may win" if facts["protect"] is not None else ""
     rows = [("trial", front["metric"], "to trial 0", front["cost"], "to trial 0", "")]
     for trial in front["trials"]:
         cost = f"{trial['cost']:.3f}" if front["cost"] == "latency" else f"{trial['cost']:,.0f}"
@@ -103,7 +104,7 @@ def front_lines(front: dict[str, Any]) -> list[str]:
     table = [
         "  ".join([*(cell.rjust(width) for cell, width in zip(row, widths, strict=False)), row[5]]) for row in rows
     ]
-    head = f"no other trial is both cheaper ({front['what']}) and better (validation {front['metric']}):"
+    head = f"no other trial{refused} is both cheaper ({front['what']}) and better (validation {front['metric']}):"
     return [head, *(row.rstrip() for row in table)]
 
 

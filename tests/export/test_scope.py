@@ -96,7 +96,7 @@ def test_names() -> None:
     assert numbers("us", "fr") == numbers("us, fr") == (1, 3)
     assert numbers("us,fr", "us") == (1, 3)
     assert Scope.of(dataset.statistics, encoder).is_whole
-    with pytest.raises(UserError, match="'xx', 'yy' is no domain; legal are de, fr, jp, us"):
+    with pytest.raises(UserError, match="there is no domain 'xx', 'yy'; legal are de, fr, jp, us"):
         numbers("us,xx", "yy")
     with pytest.raises(UserError, match="no domain is named; legal are de, fr, jp, us"):
         numbers()
