@@ -227,9 +227,10 @@ def test_export_of_some_domains_in_fewer_bits(shell: Shell, root: Path, tmp_path
     assert "embeddings in int8: " in result.stdout
     card = json.loads((out / "card.json").read_text())
     assert card["domains"]["exported"] == ["105", "139", "181"]
-    assert card["check"]["largest_difference"] < 1e-5
+    assert card["check"]["python"]["largest_difference"] < 1e-5
     where = ("--root", root, "--out", tmp_path / "x")
-    assert "there is no domain '99'; legal are 105, 121, 139" in shell.refused("export", "sim", *where, "--domains", "105,99")
+    message = shell.refused("export", "sim", *where, "--domains", "105,99")
+    assert "there is no domain '99'; legal are 105, 121, 139" in message
     message = shell.refused("export", "sim", *where, "--embeddings", "int4")
     assert "unknown type 'int4' of embeddings; legal are fp32, fp16, int8" in message
     assert not (tmp_path / "x").exists()
