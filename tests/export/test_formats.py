@@ -74,7 +74,9 @@ def two(dataset: Dataset) -> Dataset:
     statistics = dataclasses.replace(
         dataset.statistics, domains=(first, second), domain_rows=dataset.statistics.domain_rows[:2]
     )
-    splits = {name: getattr(dataset, name) for name in ("train", "valid", "test")}
+    assert dataset.folder is not None
+    scope = Scope.of(dataset.statistics, Encoder.load(dataset.folder), (first, second))
+    splits = {name: scope.searched_rows(getattr(dataset, name)) for name in ("train", "valid", "test")}
     cut = {name: dataclasses.replace(rows, domain=np.minimum(rows.domain, 2)) for name, rows in splits.items()}
     return dataclasses.replace(dataset, statistics=statistics, **cut)
 
