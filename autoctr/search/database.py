@@ -51,6 +51,12 @@ def open_storage(url: str) -> optuna.storages.RDBStorage:
         raise _unreachable(url, error) from error
 
 
+def close_storage(storage: optuna.storages.RDBStorage) -> None:
+    """Give back its connections, of which a server has few."""
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 def is_sqlite(url: str) -> bool:
     """Whether the database is a file of this machine.
 
@@ -96,9 +102,7 @@ def make_sqlite(path: Path) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()
-        storage = open_storage(f"sqlite:///{temporary}")
-        storage.remove_session()
-        storage.engine.dispose()
+        close_storage(open_storage(f"sqlite:///{temporary}"))
 
 
 def clock_time(url: str) -> float:

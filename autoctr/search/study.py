@@ -19,6 +19,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.search.certificate import Certificate
 from autoctr.search.database import (
     clock_time,
+    close_storage,
     is_sqlite,
     make_sqlite,
     one_at_a_time,
@@ -223,11 +224,16 @@ class Study:
             return False
         import optuna
 
+        storage = open_storage(self.url)
         try:
-            found = optuna.load_study(study_name=self.name, storage=open_storage(self.url))
-            return "settings" in found.user_attrs
+            found = optuna.load_study(study_name=self.name, storage=storage)
+            if "settings" in found.user_attrs:
+                self._study = found
+                return True
         except KeyError:
-            return False
+            pass
+        close_storage(storage)
+        return False
 
     @property
     def database(self) -> optuna.Study:
@@ -618,4 +624,8 @@ def names(root: Path, storage: str | None = None) -> list[str]:
         return []
     import optuna
 
-    return sorted(optuna.get_all_study_names(open_storage(storage)))
+    tables = open_storage(storage)
+    try:
+        return sorted(optuna.get_all_study_names(tables))
+    finally:
+        close_storage(tables)
