@@ -206,7 +206,7 @@ def test_eight_processes_in_postgresql_three_of_them_killed(postgresql: str, qui
         killed.add(kill_one(study))
         time.sleep(2.0)
     for process in processes:
-        output, _ = process.communicate(timeout=600)
+        output, _ = process.communicate(timeout=1500)
         assert process.returncode == (-signal.SIGKILL if process.pid in killed else 0), output
     whole(load_study("many", root=tmp_path, storage=postgresql), 200)
 
