@@ -99,7 +99,8 @@ def arguments(root: Path, space: Path, **options: object) -> list[object]:
 def told(study: Study) -> dict[str, object]:
     """What ``show --json`` says, without seconds."""
     facts = summary(study)
-    return {**facts, "trials": [{**trial, "seconds": None} for trial in facts["trials"]]}
+    trials = [{**trial, "seconds": None} for trial in facts["trials"]]
+    return {**facts, "trials": trials, "seconds": None}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
