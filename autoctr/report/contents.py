@@ -129,7 +129,7 @@ def contents(study: Study) -> Contents:
     tested = None if best is None or best["test"] is None else best
     return Contents(
         title=f"{study.name}: {facts['dataset']}",
-        setting=_setting(study, records),
+        setting=_setting(study, records, facts),
         metric=facts["metric"],
         direction=direction,
         verdict=_verdict(study, records, facts),
@@ -187,10 +187,10 @@ def trial_table(found: Contents) -> Table:
     return Table(("trial", "state", found.metric, "seconds", "multiply-adds", "parameters", "what"), tuple(rows))
 
 
-def _setting(study: Study, records: Sequence[Record]) -> str:
+def _setting(study: Study, records: Sequence[Record], facts: dict[str, Any]) -> str:
     ended, running = study.ended, sum(record.state in ("RUNNING", "WAITING") for record in records)
-    trained = sum(record.seconds or 0.0 for record in records) / 60
-    state = f"{ended} trials in {study.spent / 60:.1f} minutes, of training {trained:.1f}"
+    wall, training = (facts["seconds"][kind] / 60 for kind in ("wall", "training"))
+    state = f"{ended} trials in {wall:.1f} minutes, of training {training:.1f}"
     state += f", {running} under way" if running else ""
     return f"Space {study.settings.space}, {state}, on {study.settings.device}."
 

@@ -27,7 +27,7 @@ def study_text(study: Study) -> str:
     if at_work := study.others_alive():
         hosts = Counter(holder.host for holder in at_work)
         lines.append("at work: " + ", ".join(f"{_workers(count)} on {host}" for host, count in sorted(hosts.items())))
-    lines.append(time_line(facts["seconds"], study.settings.device))
+    lines.append(_time_line(facts["seconds"], study.settings.device))
     best = facts["best"]
     if best is None:
         return "\n".join([*lines, f"no finished trial yet; go on with: autoctr resume {study.name}"])
@@ -46,7 +46,7 @@ def study_text(study: Study) -> str:
     return "\n".join(lines)
 
 
-def time_line(seconds: dict[str, float], device: str) -> str:
+def _time_line(seconds: dict[str, float], device: str) -> str:
     """What a study has taken so far: with several workers it trains for longer than it is searched."""
     place = "" if device == "auto" else f" on {device}"
     wall, training = seconds["wall"] / 60, seconds["training"] / 60
