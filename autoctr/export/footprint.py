@@ -78,7 +78,7 @@ def _multiply_adds(plan: Plan, domain: int) -> int:
     if not isinstance(plan, FusionPlan):
         return multiply_adds(plan.candidate, plan.statistics)
     width, tasks = plan.width, len(plan.statistics.tasks)
-    total = width * tasks
+    total = plan.head_width * tasks
     if plan.field_factors is not None:
         total += plan.fields_width
     if "projection" in plan.layers:
@@ -87,7 +87,7 @@ def _multiply_adds(plan: Plan, domain: int) -> int:
         for component in (*plan.components, plan.output):
             for part in component.parts:
                 count = len(part.sources)
-                if part.operator == "concat":
+                if part.operator == "concat" and component.name not in plan.folded:
                     total += _layer(plan, f"{component.name}_concat", unit, domain)
                 elif part.operator == "attention":
                     total += count * (2 * width * width + width)

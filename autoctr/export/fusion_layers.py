@@ -1,13 +1,14 @@
 """The maps of a fusion network's projection, deep components and concatenations, as each domain needs them.
 
 A deep component is π_d ⊙ relu(norm(f (m_d ⊙ W) + b + f A_d B_d + b_d)). Normalisation by fixed statistics and a factor
-π_d > 0 that depends on the domain alone are linear, and become part of the weights.
+π_d > 0 that depends on the domain alone are linear, and become part of the weights. So does the map of a concatenation
+that nothing but another linear map reads.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from autoctr.export.product import Layer, Product, adapted, compact, is_worthwhile
 from autoctr.export.scope import Scope
-from autoctr.export.state import dense_weights
+from autoctr.export.state import Named, dense_weights
 from autoctr.export.wiring import Component
 from autoctr.export.zeros import known_zeros
 from autoctr.model import sparsity
@@ -52,15 +53,21 @@ def field_factors(network: FusionNetwork, weights: Weights, scope: Scope) -> Ten
 
 
 def fusion_layers(
-    network: FusionNetwork, weights: Weights, scope: Scope, components: Sequence[Component], columns: Tensor
+    network: FusionNetwork,
+    weights: Weights,
+    scope: Scope,
+    components: Sequence[Component],
+    columns: Tensor,
+    folded: Collection[str] = (),
 ) -> FusionLayers:
     """The maps, in float64.
 
     Args:
         components: all nodes, the output last.
+        folded: names of those whose concatenation has no map of its own.
         columns: bool [numbers of all fields], those that some domain reads.
     """
-    maker = _Maker(network, weights, scope)
+    maker = _Maker(network, weights, scope, folded)
     layers: dict[str, tuple[Layer, ...]] = {}
     projection, factors, zeros = maker.inputs(columns)
     if projection is not None:
@@ -76,8 +83,8 @@ def fusion_layers(
 class _Maker:
     """Makes the maps of one network's only member."""
 
-    def __init__(self, network: FusionNetwork, weights: Weights, scope: Scope) -> None:
-        self.network, self.weights, self.scope = network, weights, scope
+    def __init__(self, network: FusionNetwork, weights: Weights, scope: Scope, folded: Collection[str] = ()) -> None:
+        self.network, self.weights, self.scope, self.folded = network, weights, scope, folded
         self.candidate, self.width = network.candidates[0], network.width
         self.dense = {name: view.detach().cpu() for name, view in dense_weights(network, weights).items()}
         self.domains = len(scope.numbers) + 1
@@ -138,9 +145,9 @@ class _Maker:
 
     def body(self, components: Sequence[Component], first: Sequence[Tensor], unit: int) -> dict[str, Layer]:
         """The layers of all components for one task, or for all."""
-        names = [component.name for component in components if component.deep]
-        concat = [component for component in components if component.concat is not None]
-        maps: dict[str, _Deep | _Concat] = {name: _Deep(self, name, place, unit) for place, name in enumerate(names)}
+        deeps = [component for component in components if component.deep]
+        concat = [part for part in components if part.concat is not None and part.name not in self.folded]
+        maps: dict[str, _Deep | _Concat] = {part.name: _Deep(self, part, n, unit) for n, part in enumerate(deeps)}
         maps |= {f"{component.name}_concat": _Concat(self, component) for component in concat}
         for domain in range(self.domains):
 
@@ -155,14 +162,19 @@ class _Maker:
         return {name: made.layer() for name, made in maps.items()}
 
 
+def concat_map(dense: Named, component: Component) -> tuple[Tensor, Tensor]:
+    """The map of a node's concatenation, in float64: [neurons, inputs] and [neurons]."""
+    node, part = component.name.upper(), component.concat
+    assert part is not None
+    blocks = [dense[f"{node}.concat.{source.upper()}.weight"].detach().cpu().double() for source in part.sources]
+    return torch.cat(blocks).T, dense[f"{node}.concat.bias"].detach().cpu().double()
+
+
 class _Concat:
     """The linear map of a concatenation."""
 
     def __init__(self, maker: _Maker, component: Component) -> None:
-        node, part = component.name.upper(), component.concat
-        assert part is not None
-        blocks = [maker.double(f"{node}.concat.{source.upper()}.weight") for source in part.sources]
-        self.weight, self.bias = torch.cat(blocks).T, maker.double(f"{node}.concat.bias")
+        self.weight, self.bias = concat_map(maker.dense, component)
         self.whole = compact(self.weight, self.bias, torch.zeros(self.weight.shape[1], dtype=torch.bool))
         self.products: list[Product] = []
 
@@ -177,10 +189,10 @@ class _Concat:
 
 
 class _Deep:
-    """One deep component."""
+    """One deep component, the ``place``-th of them."""
 
-    def __init__(self, maker: _Maker, name: str, place: int, unit: int) -> None:
-        self.maker, self.node, width = maker, name.upper(), maker.width
+    def __init__(self, maker: _Maker, component: Component, place: int, unit: int) -> None:
+        self.maker, self.node, width = maker, component.name.upper(), maker.width
         self.scale, self.shift = torch.ones(width).double(), torch.zeros(width).double()
         if maker.network.norm is not None:
             running = maker.weights.running[0, 2 * width * place : 2 * width * (place + 1)].cpu().double()
@@ -197,9 +209,13 @@ class _Deep:
         ones = torch.ones(maker.domains, width).double()
         self.pi = maker.factors(self.node) if maker.static else ones
         self.factors, self.closing = ones.clone(), ones.clone()
+        self.is_folded = component.name in maker.folded
+        if self.is_folded:
+            joined, shift = concat_map(maker.dense, component)
+            self.weight, self.bias = joined.T @ self.weight, self.bias + shift @ self.weight
         self.products: list[Product] = []
         weight, bias = self.weight.T * self.scale[:, None], self.bias * self.scale + self.shift
-        self.whole = compact(weight, bias, torch.zeros(width, dtype=torch.bool))
+        self.whole = compact(weight, bias, torch.zeros(len(self.weight), dtype=torch.bool))
 
     def add(self, domain: int, zeros: Tensor) -> Tensor:
         """Make the next domain's product.
@@ -211,6 +227,8 @@ class _Deep:
         """
         maker, factor = self.maker, self.pi[domain]
         weight, bias, rank = self.weight, self.bias, maker.ranks[domain]
+        if self.is_folded:  # none of the joined inputs is always 0
+            zeros = torch.zeros(len(weight), dtype=torch.bool)
         if self.masks is not None:
             last = domain == maker.domains - 1
             weight = weight * (self.masks.any(0) if last else self.masks[maker.scope.numbers[domain]])

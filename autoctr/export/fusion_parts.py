@@ -28,7 +28,7 @@ class Cross(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        return x0 * self.linear(x) + x
+        return torch.addcmul(x, x0, self.linear(x))
 '''
 
 _LOW_RANK = '''
@@ -42,7 +42,7 @@ class Cross(nn.Module):
 
     def forward(self, x: Tensor, x0: Tensor) -> Tensor:
         """Returns: [rows, WIDTH]."""
-        return x0 * self.up(self.down(x)) + x
+        return torch.addcmul(x, x0, self.up(self.down(x)))
 '''
 
 _SELF_ATTENTION = '''
@@ -70,7 +70,7 @@ class Cross(nn.Module):
         """Returns: [rows, WIDTH]."""
         tokens = x.unflatten(1, (WIDTH // TOKEN, TOKEN))
         others = tokens.sum(1, keepdim=True) - tokens
-        return x0 * others.flatten(1) + x
+        return torch.addcmul(x, x0, others.flatten(1))
 '''
 
 _BILINEAR = '''
@@ -85,7 +85,7 @@ class Cross(nn.Module):
         """Returns: [rows, WIDTH]."""
         tokens = x.unflatten(1, (WIDTH // TOKEN, TOKEN))
         others = tokens.sum(1, keepdim=True) - tokens
-        return x0 * self.linear(others).flatten(1) + x
+        return torch.addcmul(x, x0, self.linear(others).flatten(1))
 '''
 
 _CROSS = {

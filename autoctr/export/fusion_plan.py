@@ -30,7 +30,8 @@ SPLIT = 2**21
 class FusionPlan(Plan):
     """Everything the generated model consists of. Names of nodes are lower case, as in its source.
 
-    ``components`` are in the order of computing, without the output ``o``, which is ``output``. ``layers`` holds the
+    ``components`` are in the order of computing, without the output ``o``, which is ``output``. ``folded`` names those
+    whose concatenation is part of the map behind it: the deep component's own, or the head. ``layers`` holds the
     maps that may differ between domains, see :class:`autoctr.export.fusion_layers.FusionLayers`, and ``groups`` a
     number for each domain, then for unknown ones, equal for domains that share all of them. ``prunes_neurons`` tells
     whether pruners read the neurons of every row, with α ``steepness``; one that reads the domain alone is part of the
@@ -39,6 +40,7 @@ class FusionPlan(Plan):
 
     components: tuple[Component, ...]
     output: Component
+    folded: frozenset[str]
     layers: dict[str, tuple[Layer, ...]]
     groups: tuple[int, ...]
     field_factors: Tensor | None
@@ -50,6 +52,11 @@ class FusionPlan(Plan):
     def operators(self) -> set[str]:
         """Fusion operators that some node uses."""
         return {part.operator for component in (*self.components, self.output) for part in component.parts}
+
+    @property
+    def head_width(self) -> int:
+        """Numbers that the head reads: those of the output node, or of all that it joins."""
+        return self.width * (len(self.output.parts[0].sources) if "o" in self.folded else 1)
 
     @property
     def token(self) -> int:
@@ -116,7 +123,8 @@ def fusion_plan(network: FusionNetwork, weights: Weights, scope: Scope, stored: 
     kept = {name for name, _ in shared["widths"]}
     widths = torch.tensor(network.embedding.widths)
     columns = torch.tensor([name in kept for name in network.embedding.names]).repeat_interleave(widths)
-    found = fusion_layers(network, weights, scope, components, columns)
+    folded = _folded(network, weights, components)
+    found = fusion_layers(network, weights, scope, components, columns, folded)
     groups = found.groups()
     tasked = candidate.ticket_unit == "task" and weights.masks is not None and network.units > 1
     return FusionPlan(
@@ -124,12 +132,26 @@ def fusion_plan(network: FusionNetwork, weights: Weights, scope: Scope, stored: 
         reads_domain=max(groups) > 0,
         components=components[:-1],
         output=components[-1],
+        folded=folded,
         layers=found.layers,
         groups=groups,
         field_factors=found.field_factors,
         prunes_neurons=prunes_neurons,
         per_task=deep and tasked,
         steepness=alpha(weights.progress, candidate.sparsity_alpha),
+    )
+
+
+def _folded(network: FusionNetwork, weights: Weights, components: Sequence[Component]) -> frozenset[str]:
+    """The nodes that only join, and behind which a linear map follows that is the same for all domains."""
+    candidate = network.candidates[0]
+    adapted = candidate.rank or candidate.rank_divisor or any(candidate.domain_ranks or ())
+    own = adapted or weights.masks is not None or candidate.sparsity > 0
+    output = components[-1]
+    return frozenset(
+        component.name
+        for component in components
+        if component.only_concat and (component is output or (component.deep and not own))
     )
 
 

@@ -85,7 +85,7 @@ def _layers(plan: FusionPlan) -> list[str]:
     if "projection" in plan.layers:
         lines += _layer(plan, "projection")
     for component in (*plan.components, plan.output):
-        if component.concat is not None:
+        if component.concat is not None and component.name not in plan.folded:
             lines += _layer(plan, f"{component.name}_concat")
         for part in component.parts:
             if part.operator == "attention":
@@ -100,7 +100,7 @@ def _layers(plan: FusionPlan) -> list[str]:
             lines.append(_factor_table(plan, f"{component.name}_factors", "WIDTH"))
         if plan.prunes_neurons:
             lines.append(f"self.{component.name}_pruner = Pruner()")
-    lines.append("self.head = nn.Linear(WIDTH, len(TASKS))")
+    lines.append(f"self.head = nn.Linear({_size(plan, plan.head_width)}, len(TASKS))")
     return lines
 
 
@@ -241,7 +241,7 @@ def _method(plan: FusionPlan) -> str:
     lines, fused = _blocks(plan)
     return f'''
 def blocks(self, {", ".join(f"{name}: {kind}" for name, kind in takes.items())}) -> Tensor:
-    """The output node by the tickets of one task, [rows, WIDTH]."""
+    """What the head reads, by the tickets of one task, [rows, {_size(plan, plan.head_width)}]."""
 {block([*lines, f"return {fused}"], 1)}
 '''
 
@@ -288,7 +288,7 @@ def _term(plan: FusionPlan, name: str, part: Part) -> str:
         return " * ".join(sources)
     if part.operator == "concat":
         joined = sources[0] if len(sources) == 1 else f"torch.cat([{', '.join(sources)}], dim=1)"
-        return _applied(plan, f"{name}_concat", joined)
+        return joined if name in plan.folded else _applied(plan, f"{name}_concat", joined)
     return " + ".join(f"self.{name}_attention_{source}({source})" for source in sources)
 
 
@@ -300,8 +300,9 @@ def _long(plan: FusionPlan, name: str, part: Part, start: str) -> list[str]:
         return [short]
     if part.operator == "concat":
         rows = wrap(f"{', '.join(part.sources)},", LINE - 10)
-        inputs = ["inputs = [", *(f"    {row}" for row in rows), "]"]
-        return [*inputs, f"{start}{factor}{_applied(plan, f'{name}_concat', 'torch.cat(inputs, dim=1)')}"]
+        inputs, joined = ["inputs = [", *(f"    {row}" for row in rows), "]"], "torch.cat(inputs, dim=1)"
+        mapped = joined if name in plan.folded else _applied(plan, f"{name}_concat", joined)
+        return [*inputs, f"{start}{factor}{mapped}"]
     sign = "*" if part.operator == "product" else "+"
     attention = part.operator == "attention"
     terms = [f"self.{name}_attention_{source}({source})" if attention else source for source in part.sources]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from autoctr.export.fusion_layers import concat_map
 from autoctr.export.fusion_plan import FusionPlan
 from autoctr.export.product import Layer, Product
 from autoctr.export.state import Named, dense_weights, embedding_state, linear_state
@@ -34,10 +35,19 @@ def fusion_state(plan: FusionPlan, network: FusionNetwork, weights: Weights) -> 
             state |= _pruner(dense, component.name) if plan.prunes_neurons else {}
         elif component is not plan.output:
             state |= _cross(plan.candidate.cross, dense, component.name)
+    return state | _head(plan, dense)
+
+
+def _head(plan: FusionPlan, dense: Named) -> dict[str, Tensor]:
+    """The head, with the output's concatenation in it where it has no map of its own."""
     tasks = [f"head.{task}" for task in plan.statistics.tasks]
-    state["head.weight"] = torch.cat([dense[f"{task}.weight"] for task in tasks], 1).T
-    state["head.bias"] = torch.cat([dense[f"{task}.bias"] for task in tasks])
-    return state
+    weight = torch.cat([dense[f"{task}.weight"] for task in tasks], 1).T
+    bias = torch.cat([dense[f"{task}.bias"] for task in tasks])
+    if plan.output.name in plan.folded:
+        joined, shift = concat_map(dense, plan.output)
+        weight, bias = weight.cpu().double(), bias.cpu().double()
+        weight, bias = weight @ joined, bias + weight @ shift
+    return {"head.weight": weight, "head.bias": bias}
 
 
 def _per_domain(layer: Layer, name: str) -> dict[str, Tensor]:

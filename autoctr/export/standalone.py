@@ -40,6 +40,7 @@ from autoctr.data.encoder import Encoder
 from autoctr.errors import UserError
 
 CHUNK_ROWS = 32_768
+CACHED_ROWS = 4096  # of which a processor's cache holds a layer's numbers
 TEXT = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
 
@@ -118,11 +119,10 @@ def predict(model: Model, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]
 def probabilities(model: Model, inputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Probabilities for encoded rows, given by the names of the model's inputs: [rows, tasks]."""
     rows, pieces = len(inputs["ids"]), []
+    step = CACHED_ROWS if model.device.type == "cpu" else CHUNK_ROWS
     with torch.inference_mode():
-        for start in range(0, max(rows, 1), CHUNK_ROWS):
-            parts = [
-                torch.from_numpy(inputs[name][start : start + CHUNK_ROWS]).to(model.device) for name in model.inputs
-            ]
+        for start in range(0, max(rows, 1), step):
+            parts = [torch.from_numpy(inputs[name][start : start + step]).to(model.device) for name in model.inputs]
             pieces.append(model.network(*parts).sigmoid().cpu().numpy())
     result: npt.NDArray[Any] = np.concatenate(pieces)
     return result

@@ -33,6 +33,11 @@ class Component:
         """The part that is mapped by a matrix of its own, if any."""
         return next((part for part in self.parts if part.operator == "concat"), None)
 
+    @property
+    def only_concat(self) -> bool:
+        """Whether a concatenation is all that it fuses."""
+        return len(self.parts) == 1 and self.concat is not None and self.concat.weight == 1.0
+
 
 def computed(wiring: Architecture) -> tuple[Component, ...]:
     """All nodes that the output depends on, in the order of computing; the output ``o`` is the last."""

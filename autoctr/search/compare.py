@@ -19,18 +19,18 @@ from autoctr.errors import UserError
 from autoctr.model.build import dense_parameters, multiply_adds
 from autoctr.model.candidate import RANGES, Candidate
 from autoctr.search.baselines import BASELINES, baseline, wired, without_methods
+from autoctr.search.heldout import HeldOut
 from autoctr.search.inputs import check_scorable, find_device
 from autoctr.search.results import Results, Run, run_key
 from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, Study
-from autoctr.training.bootstrap import bootstrap, difference
+from autoctr.training.bootstrap import difference
 from autoctr.training.fit import Diverged, Rung
 from autoctr.training.intervals import Difference, Interval, mean_interval
-from autoctr.training.metrics import METRICS, score
+from autoctr.training.metrics import METRICS
 from autoctr.training.periods import obstacle
 from autoctr.training.precision import find_precision
-from autoctr.training.rows import ResidentRows
 
 if TYPE_CHECKING:
     from autoctr.search.trial import Laboratory
@@ -290,13 +290,11 @@ class _Bench:
         from autoctr.search.trial import Laboratory
 
         laboratory = Laboratory(self.dataset, metric=self.metric, seed=seed, device=self.device, folder=folder)
-        domains = len(self.dataset.statistics.domains)
-        test = ResidentRows(self.dataset.test, domains, dtype=torch.float32, device=self.device)
         for model in models:
             if self.results.find(self._key(model, seed), model) is not None:  # by another process, meanwhile
                 continue
             try:
-                run = self._train(model, seed, laboratory, test)
+                run = self._train(model, seed, laboratory)
             except (Diverged, MemoryError, RuntimeError, ValueError) as error:
                 reason = "diverged" if isinstance(error, Diverged) else str(error).partition("\n")[0][:400]
                 failures.append(f"{model} seed {seed} failed: {reason or type(error).__name__}")
@@ -307,7 +305,7 @@ class _Bench:
             shown = "undefined" if value is None else f"{value:.5f}"
             self.on_line(f"{model:12} seed {seed}  test {self.metric} {shown}  {run.seconds:6.1f} s")
 
-    def _train(self, model: str, seed: int, laboratory: Laboratory, test: ResidentRows) -> Run:
+    def _train(self, model: str, seed: int, laboratory: Laboratory) -> Run:
         candidate = self.models[model].replace(seed=derive(seed, 0, "weights"))
 
         def on_rung(rung: Rung) -> bool:
@@ -322,14 +320,8 @@ class _Bench:
             candidate, on_rung=on_rung, on_stage=lambda stage: self.on_progress(f"{model} seed {seed}  {stage} ...")
         )
         seconds = time.monotonic() - started
-        statistics, network = outcome.cohort.network.statistics, outcome.cohort.network
-        if candidate.snapshots:
-            test = test.reading(laboratory.reader(candidate).dataset.test.vectors)
-        logits, labels = outcome.cohort.logits(test)[0, :, 0], test.labels[:, 0]
-        scores = score(logits, labels, test.domain, statistics.domains, test.user)
-        resamples = bootstrap(
-            logits, labels, test.domain, len(statistics.domains) + 1, test.user, seed=derive(0, 0, "bootstrap")
-        )
+        network, held_out = outcome.cohort.network, HeldOut(outcome.cohort, laboratory.reader(candidate).dataset)
+        scores, resamples = held_out.scores(), held_out.resampled(derive(0, 0, "bootstrap"))
         key = self._key(model, seed)
         self.results.keep(key, resamples)
         metrics = ("auc", "wauc", "mean_auc", "worst_auc", "gauc", "logloss", "calibration", "ece")
@@ -344,7 +336,7 @@ class _Bench:
             logloss_error=_standard_error(resamples["logloss"]),
             parameters=dense_parameters(network),
             embedding_parameters=outcome.cohort.table[:, 0].numel(),
-            multiply_adds=multiply_adds(outcome.candidate, statistics),
+            multiply_adds=multiply_adds(outcome.candidate, network.statistics),
             seconds=round(seconds, 2),
             dataset_key=self.dataset.key,
             key=key,

@@ -24,6 +24,7 @@ from autoctr.model.candidate import Candidate
 from autoctr.search.baselines import without_methods
 from autoctr.search.certificate import Certificate, DomainLead, PlainNetwork
 from autoctr.search.compare import as_learned
+from autoctr.search.heldout import HeldOut
 from autoctr.search.inputs import find_device, open_dataset
 from autoctr.search.protect import shortfalls, worse
 from autoctr.search.record import FINALISTS, ranked
@@ -31,12 +32,11 @@ from autoctr.search.run import load_study
 from autoctr.search.seeds import derive
 from autoctr.search.study import DEFAULT_ROOT, SCHEMA_VERSION, Study
 from autoctr.training import checkpoint
-from autoctr.training.bootstrap import bootstrap, difference
+from autoctr.training.bootstrap import difference
 from autoctr.training.cohort import Cohort
 from autoctr.training.fit import Diverged, OutOfTime, Rung, score_members
 from autoctr.training.intervals import LEVEL, Difference, mean_interval
-from autoctr.training.metrics import Scores, score
-from autoctr.training.rows import ResidentRows
+from autoctr.training.metrics import Scores
 
 if TYPE_CHECKING:
     from autoctr.search.trial import Laboratory
@@ -301,24 +301,9 @@ class _Confirmation:
         tested = Tested([], [])
         for seed in self.seeds:
             cohort, laboratory = self._trained(entrant, seed)
-            statistics = laboratory.dataset.statistics
-            rows = ResidentRows(
-                laboratory.dataset.test, len(statistics.domains), dtype=torch.float32, device=self.device
-            )
-            logits, labels = cohort.logits(rows)[0, :, 0], rows.labels[:, 0]
-            tested.scores.append(score(logits, labels, rows.domain, statistics.domains, rows.user))
-            tested.resamples.append(
-                bootstrap(
-                    logits,
-                    labels,
-                    rows.domain,
-                    len(statistics.domains) + 1,
-                    rows.user,
-                    seed=derive(0, 0, "bootstrap"),
-                    resamples=RESAMPLES,
-                    each_domain=True,
-                )
-            )
+            held_out = HeldOut(cohort, laboratory.dataset)
+            tested.scores.append(held_out.scores())
+            tested.resamples.append(held_out.resampled(derive(0, 0, "bootstrap"), RESAMPLES, each_domain=True))
         return tested
 
     def _trained(self, entrant: Entrant, seed: int) -> tuple[Cohort, Laboratory]:

@@ -55,23 +55,11 @@ def _tested(
     study: Study, number: int, dataset: Dataset
 ) -> tuple[dict[str, Any], dict[str, Tensor], list[tuple[float, float, int]]]:
     """Test metrics of every task; of the first also those on resamples of the users, and its reliability."""
-    import torch
-
+    from autoctr.search.heldout import HeldOut
     from autoctr.search.seeds import derive
     from autoctr.search.stored import stored_network
-    from autoctr.training.bootstrap import bootstrap
-    from autoctr.training.fit import score_members
-    from autoctr.training.metrics import reliability
-    from autoctr.training.rows import ResidentRows
 
-    cohort, dataset = stored_network(study, number, dataset, find_device(study.settings.device))
-    domains = len(dataset.statistics.domains)
-    rows = ResidentRows(dataset.test, domains, dtype=torch.float32, device=cohort.network.device)
-    tasks = dataset.statistics.tasks
-    scores = {
-        name: dataclasses.asdict(score_members(cohort, rows, dataset, task)[0]) for task, name in enumerate(tasks)
-    }
-    logits, labels = cohort.logits(rows)[0, :, 0], rows.labels[:, 0]
+    held_out = HeldOut(*stored_network(study, number, dataset, find_device(study.settings.device)))
+    scores = {name: dataclasses.asdict(held_out.scores(task)) for task, name in enumerate(dataset.statistics.tasks)}
     seed = derive(study.settings.seed, 0, "test users")
-    resamples = bootstrap(logits, labels, rows.domain, domains + 1, rows.user, seed=seed, each_domain=True)
-    return scores, resamples, reliability(logits.double().sigmoid(), labels)
+    return scores, held_out.resampled(seed, each_domain=True), held_out.reliability()

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,16 +15,13 @@ from autoctr.data.dataset import Dataset
 from autoctr.errors import UserError
 from autoctr.model.candidate import Candidate
 from autoctr.search.compare import as_learned, check_fits, read_winner
+from autoctr.search.heldout import HeldOut
 from autoctr.search.inputs import check_scorable, find_device
 from autoctr.search.seeds import derive
 from autoctr.training import replicas
-from autoctr.training.fit import Diverged, Rung, score_members
+from autoctr.training.fit import Diverged, Rung
 from autoctr.training.metrics import METRICS, Scores
 from autoctr.training.precision import find_precision
-from autoctr.training.rows import ResidentRows
-
-if TYPE_CHECKING:
-    from autoctr.search.trial import Laboratory, Outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +118,8 @@ def _refit(
             outcome = laboratory.run(candidate, on_rung=on_rung, on_stage=lambda stage: on_progress(f"{stage} ..."))
         except Diverged:
             raise UserError(f"{name} diverged with seed {seed}; try another --seed") from None
-        test, valid = _test_scores(laboratory, outcome), outcome.fitted.best
+        read, valid = laboratory.reader(outcome.candidate).dataset, outcome.fitted.best
+        test = HeldOut(outcome.cohort, read).scores()
         found = Refit(
             outcome.candidate, valid, test, outcome.fitted.rungs[-1].rows / len(dataset.train),
             time.monotonic() - started, None,
@@ -130,11 +128,5 @@ def _refit(
             return found
         card = {"refit": name, "seed": seed, "metric": metric, "valid": dataclasses.asdict(valid)}
         card["test"] = {dataset.statistics.tasks[0]: dataclasses.asdict(test)}
-        write_folder(outcome.cohort, laboratory.reader(outcome.candidate).dataset, out, card, formats=formats)
+        write_folder(outcome.cohort, read, out, card, formats=formats)
     return dataclasses.replace(found, folder=out)
-
-
-def _test_scores(laboratory: Laboratory, outcome: Outcome) -> Scores:
-    dataset = laboratory.reader(outcome.candidate).dataset
-    rows = ResidentRows(dataset.test, len(dataset.statistics.domains), dtype=torch.float32, device=laboratory.device)
-    return score_members(outcome.cohort, rows, dataset)[0]

@@ -20,6 +20,7 @@ from parities import parities
 from precisions import precisions
 from processes import processes
 from safety import readers, safety
+from serving import serving
 from supernets import discrete, supernet
 from vocabularies import vocabularies
 
@@ -39,6 +40,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], None]] = {
     "parity": parities,
     "safety": safety,
     "readers": readers,
+    "serve": serving,
 }
 
 
@@ -46,10 +48,11 @@ def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(prog="python tests/benchmarks", description=__doc__)
     parser.add_argument("names", nargs="+", choices=sorted(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding)")
+    parser.add_argument("--data", type=Path, help="folder of MovieLens-1M (fit, encoding, serve)")
     parser.add_argument("--kuairand", type=Path, help="folder of KuaiRand-Pure (embeddings, precision, parity)")
-    parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (all but fit, encoding, embeddings)")
+    parser.add_argument("--peer", type=Path, help="python of an environment with fuxictr 2.3.10 (fit, encoding, serve)")
+    parser.add_argument("--winner", type=Path, action="append", default=[], help="file with a candidate (serve)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (all but fit, encoding, embeddings, serve)")
     parser.add_argument(
         "--precision",
         default="fp32",

@@ -63,11 +63,11 @@ def _ours(folder: Path, seed: int, precision: str) -> tuple[float, float]:
     return seconds, auc
 
 
-def run_peer(arguments: argparse.Namespace, folder: Path, epochs: int) -> dict[str, Any]:
+def run_peer(arguments: argparse.Namespace, folder: Path, epochs: int, *table: str) -> dict[str, Any]:
     """What the peer's process reports."""
     script = Path(__file__).with_name("peer_fuxictr.py")
     done = subprocess.run(
-        [str(arguments.peer), str(script), str(folder), str(epochs)],
+        [str(arguments.peer), str(script), str(folder), str(epochs), *table],
         env={**os.environ, "OMP_NUM_THREADS": str(arguments.threads)},
         capture_output=True,
         text=True,

@@ -36,6 +36,8 @@ WIRINGS = {
     "random": random_wiring(3, 2, (ADD, PRODUCT)),
 }
 METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "norm": {"norm": "batch"},
     "static": STATIC,
     "static scaling": STATIC | {"sparsity_form": "scaling"},
     "static binarization": STATIC | {"sparsity_form": "binarization", "sparsity_epsilon": 0.45},
@@ -151,6 +153,20 @@ def test_closed_neurons_are_gone(dataset: Dataset) -> None:
     for domain in found["domains"]:
         assert domain["after"]["multiply_adds"] < 0.8 * domain["before"]["multiply_adds"]
         assert domain["after"]["parameters"] < 0.8 * domain["before"]["parameters"]
+
+
+def test_a_concatenation_is_part_of_the_map_behind_it(dataset: Dataset) -> None:
+    wiring = full_wiring([float(operator == CONCAT) for operator in range(4)])
+    cohort = cohort_of(dataset, wiring=wiring)
+    state, source = members.state_of(cohort), source_of(cohort)
+    assert "self.d1_concat" not in source
+    assert "self.o_concat" not in source
+    assert "self.c1_concat" in source  # a cross reads its input twice
+    assert state["d2.weight"].shape == (WIDTH, 4 * WIDTH)
+    assert state["head.weight"].shape == (len(TASKS), 6 * WIDTH)
+    adapted = source_of(cohort_of(dataset, wiring=wiring, rank=2))
+    assert "self.d1_concat" in adapted  # it would be merged into every domain's matrix
+    assert "self.o_concat" not in adapted
 
 
 def test_few_closed_neurons_leave_the_weights_shared(dataset: Dataset) -> None:

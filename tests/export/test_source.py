@@ -193,7 +193,7 @@ def test_closed_connections_and_dead_nodes_are_not_in_the_source(dataset: Datase
         assert gone not in source
     assert "d1 = torch.relu(self.d1(self.d1_concat(e), rows))" in body
     assert "d2 = torch.relu(self.d2(d1, rows))" in body
-    assert "self.head(self.o_concat(torch.cat([e, d2], dim=1)))" in body
+    assert "self.head(torch.cat([e, d2], dim=1))" in body
     names = state_of(cohort)
     assert not [name for name in names if name.startswith("c")]
     check(dataset, cohort)
