@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from autoctr.export.folder import write_folder
 from autoctr.export.formats import FORMATS
 from autoctr.export.served import load_format
 from autoctr.export.standalone import probabilities
+from autoctr.model.candidate import Candidate
 from autoctr.model.network import Batch
 from autoctr.search.baselines import baseline
 from autoctr.search.compare import as_learned, read_winner
@@ -42,7 +44,7 @@ PLAIN, SEARCHED, NETWORK = "dcn-v2", "searched", "network.safetensors"
 BATCHES = {1: 60, 4096: 12}  # rows: rounds
 
 
-def train(dataset: Dataset, out: Path, winners: Sequence[Path], seed: int) -> None:
+def train(dataset: Dataset, out: Path, winners: Sequence[Path], seed: int, epochs: int) -> None:
     """Train what ``out`` does not hold yet, and export all of it."""
     found = {PLAIN: baseline(PLAIN), **{name: as_learned(candidate) for name, candidate in map(read_winner, winners)}}
     for name, candidate in found.items():
@@ -52,12 +54,17 @@ def train(dataset: Dataset, out: Path, winners: Sequence[Path], seed: int) -> No
             laboratory = Laboratory(
                 dataset, metric="wauc", seed=seed, device=torch.device("cpu"), folder=weights.parent
             )
-            cohort = laboratory.run(candidate.replace(seed=seed, precision="fp32")).cohort
+            passes = min(candidate.epochs, max(epochs, _ticket_passes(candidate)))
+            cohort = laboratory.run(candidate.replace(seed=seed, precision="fp32", epochs=passes)).cohort
             checkpoint.save(weights, cohort.network, cohort.weights())
         cohort, read = _trained(dataset, out / name, seed)
         write_folder(cohort, read, out / name / "model", {}, formats=FORMATS)
         write_folder(cohort, read, out / name / "int8", {}, embeddings="int8")
         print(f"{name}: trained and exported", flush=True)
+
+
+def _ticket_passes(candidate: Candidate) -> int:
+    return math.ceil(candidate.ticket_rounds * candidate.ticket_epochs) if candidate.keep_rate < 1 else 0
 
 
 def _trained(dataset: Dataset, folder: Path, seed: int) -> tuple[Cohort, Dataset]:
@@ -138,6 +145,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the rows at most")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -146,7 +154,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     if arguments.what == "train":
-        train(dataset, arguments.out, arguments.winners, arguments.seed)
+        train(dataset, arguments.out, arguments.winners, arguments.seed, arguments.epochs)
     else:
         print(f"{arguments.dataset}, {arguments.threads} threads; milliseconds per batch")
         measure(dataset, arguments.out, arguments.seed)

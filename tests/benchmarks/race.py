@@ -16,6 +16,9 @@ from autoctr.search.run import load_study
 matplotlib.use("svg")
 
 
+NOISE = 0.001  # what a seed alone does to a score: no picture magnifies less
+
+
 def course(root: Path, name: str) -> tuple[list[float], list[float], dict[str, int]]:
     """Minutes at which trials ended, the best score then, and how many trials ended in each state."""
     trials = load_study(name, root=root).database.get_trials(deepcopy=False)
@@ -45,7 +48,10 @@ def main() -> None:
         ended = ", ".join(f"{count} {state.lower()}" for state, count in sorted(states.items()))
         print(f"{name}: {ended}; best {best[-1]:.5f}; reached the other's best: {reached}")
         axes.step(minutes, best, where="post", marker="o", markersize=3, label=name)
-    axes.set(xlabel="minutes", ylabel="best validation WAUC of a finished trial")
+    low, high = axes.get_ylim()
+    wider = max(NOISE - (high - low), 0) / 2
+    axes.set(xlabel="minutes", ylabel="best validation WAUC of a finished trial", ylim=(low - wider, high + wider))
+    axes.set_xlim(left=0)
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(arguments.out)

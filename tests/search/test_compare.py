@@ -19,8 +19,7 @@ from autoctr.model.architecture import FIXED
 from autoctr.model.build import dense_parameters
 from autoctr.model.candidate import Candidate, ranks
 from autoctr.report.comparison import comparison_markdown, comparison_text
-from autoctr.search import compare as compare_module
-from autoctr.search import trial
+from autoctr.search import heldout, trial
 from autoctr.search.baselines import BASELINES, baseline, wired, without_methods
 from autoctr.search.compare import Comparison, compare, read_winner, winner
 from autoctr.search.deliver import export
@@ -189,13 +188,13 @@ def test_the_same_seed_gives_the_same_batches_and_the_same_embedding(
 ) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     draws: set[int] = set()
-    resample = compare_module.bootstrap
+    resample = heldout.bootstrap
 
-    def drawing(*arguments: Any, seed: int) -> Any:
+    def drawing(*arguments: Any, seed: int, **options: Any) -> Any:
         draws.add(seed)
-        return resample(*arguments, seed=seed)
+        return resample(*arguments, seed=seed, **options)
 
-    monkeypatch.setattr(compare_module, "bootstrap", drawing)
+    monkeypatch.setattr(heldout, "bootstrap", drawing)
     inner = Cohort.step
 
     def spied(self: Cohort, batch: Any, **options: Any) -> Any:

@@ -310,7 +310,7 @@ def test_the_confirmation_is_within_the_time_limit(tmp_path: Path, monkeypatch: 
     study = search_small(tmp_path, space, trials=None, time_limit=8.0, confirm=2)
     assert time.monotonic() - began < 12
     assert study.certificate is not None
-    assert len(study.records()) > 4
+    assert len(study.records()) > 1
     short = search_small(tmp_path, space, trials=None, time_limit=6.0, confirm=5000, study="short")
     assert short.certificate is None
     assert "no time is left to confirm the winner; go on with: autoctr confirm short" in lines
