@@ -75,7 +75,7 @@ def costs(points: Sequence[Cost], priced: str, metric: str, winner: int, directi
     """Score against what a network costs, ``priced`` in words, with the trials that no other beats in both."""
     made, axes = figure()
     ahead = [point for point in points if point.ahead]
-    axes.plot([p.price for p in points], [p.value for p in points], "o", color=LIGHT, markersize=4)
+    axes.plot([p.price for p in points], [p.value for p in points], "o", color=LIGHT, markersize=4, label="a trial")
     axes.step(
         [p.price for p in ahead], [p.value for p in ahead], "o-", where="post", color=BLUE, markersize=4,
         label="front",
@@ -90,7 +90,8 @@ def costs(points: Sequence[Cost], priced: str, metric: str, winner: int, directi
     axes.set_xscale("log")
     axes.set(xlabel=priced, ylabel=f"validation {metric}")
     if points:
-        axes.set_ylim(*around([p.value for p in points], [p.value for p in ahead]))
+        shown = [point.value for point in points if point.ahead or point.number in (0, winner)]
+        axes.set_ylim(*around([point.value for point in points], shown))
     axes.legend(frameon=False, loc="lower right" if direction == "maximize" else "upper right")
     return svg(made, "Score against cost")
 

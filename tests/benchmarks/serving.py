@@ -18,9 +18,10 @@ from autoctr.export.folder import write_folder
 from autoctr.export.formats import FORMATS
 from autoctr.export.predict_table import predict_table
 from autoctr.search.compare import as_learned, read_winner
+from autoctr.search.heldout import HeldOut
 from autoctr.search.trial import Laboratory
 
-ROWS, EPOCHS, ROUNDS = 1_000_000, 1, 3
+ROWS, EPOCHS, ROUNDS = 1_000_000, 2, 2
 
 
 def serving(arguments: argparse.Namespace) -> None:
@@ -40,12 +41,14 @@ def serving(arguments: argparse.Namespace) -> None:
             )
             trained = laboratory.run(candidate.replace(precision="fp32", epochs=EPOCHS))
             write_folder(trained.cohort, dataset, folder / name, {}, formats=FORMATS)
+            cost, auc = trained.multiply_adds["dense"], HeldOut(trained.cohort, dataset).scores().auc
+            print(f"{name}: test AUC {auc:.5f} after {EPOCHS} passes, searched with {cost:,} multiply-adds per row")
         for _ in range(ROUNDS):
             peer = run_peer(arguments, folder, EPOCHS, str(table))
             assert peer["rows"] == ROWS
             whole = peer["encode"] + peer["predict"]
             print(
-                f"FuxiCTR: encoding {ROWS / peer['encode']:,.0f} rows/s, predict {ROWS / peer['predict']:,.0f}, "
+                f"FuxiCTR: test AUC {peer['auc']:.5f}, encoding {ROWS / peer['encode']:,.0f} rows/s, predict {ROWS / peer['predict']:,.0f}, "
                 f"both {ROWS / whole:,.0f}"
             )
             for name in found:
