@@ -47,9 +47,10 @@ def serving(arguments: argparse.Namespace) -> None:
             peer = run_peer(arguments, folder, EPOCHS, str(table))
             assert peer["rows"] == ROWS
             whole = peer["encode"] + peer["predict"]
+            encoding, scoring, both = (ROWS / seconds for seconds in (peer["encode"], peer["predict"], whole))
             print(
-                f"FuxiCTR: test AUC {peer['auc']:.5f}, encoding {ROWS / peer['encode']:,.0f} rows/s, predict {ROWS / peer['predict']:,.0f}, "
-                f"both {ROWS / whole:,.0f}"
+                f"FuxiCTR: test AUC {peer['auc']:.5f}, encoding {encoding:,.0f} rows/s, predict {scoring:,.0f}, "
+                f"both {both:,.0f}"
             )
             for name in found:
                 for kind in FORMATS:
