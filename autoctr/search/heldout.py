@@ -10,7 +10,7 @@ from torch import Tensor
 from autoctr.data.dataset import Dataset
 from autoctr.training.bootstrap import RESAMPLES, bootstrap
 from autoctr.training.cohort import Cohort
-from autoctr.training.fit import score_members
+from autoctr.training.fit import score_logits
 from autoctr.training.metrics import Scores, reliability
 from autoctr.training.rows import ResidentRows
 
@@ -25,13 +25,13 @@ class HeldOut:
 
     def scores(self, task: int = 0) -> Scores:
         """The metrics of a label."""
-        return score_members(self._cohort, self._rows, self._dataset, task)[0]
+        return score_logits(self._cohort, self._logits, self._rows, self._dataset, task)[0]
 
     def resampled(self, seed: int, resamples: int = RESAMPLES, *, each_domain: bool = False) -> dict[str, Tensor]:
         """The first label's metrics on resamples of the users; see :func:`autoctr.training.bootstrap.bootstrap`."""
         rows = self._rows
         return bootstrap(
-            self._logits,
+            self._logits[0, :, 0],
             rows.labels[:, 0],
             rows.domain,
             self._domains + 1,
@@ -43,8 +43,8 @@ class HeldOut:
 
     def reliability(self) -> list[tuple[float, float, int]]:
         """The first label's; see :func:`autoctr.training.metrics.reliability`."""
-        return reliability(self._logits.double().sigmoid(), self._rows.labels[:, 0])
+        return reliability(self._logits[0, :, 0].double().sigmoid(), self._rows.labels[:, 0])
 
     @functools.cached_property
     def _logits(self) -> Tensor:
-        return self._cohort.logits(self._rows)[0, :, 0]
+        return self._cohort.logits(self._rows)

@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from torch import Tensor
+
 from autoctr.data.dataset import Dataset
 from autoctr.model.network import Batch, Network
 from autoctr.model.tasks import counted_rows
@@ -95,12 +97,12 @@ def score_members(
 
     A task that is learned on clicked rows alone is scored on them alone.
     """
-    logits, labels, domain, user = (
-        cohort.logits(rows, weights)[:, :, task],
-        rows.labels[:, task],
-        rows.domain,
-        rows.user,
-    )
+    return score_logits(cohort, cohort.logits(rows, weights), rows, dataset, task)
+
+
+def score_logits(cohort: Cohort, found: Tensor, rows: ResidentRows, dataset: Dataset, task: int = 0) -> list[Scores]:
+    """The same from the logits of ``rows``, [K, N, tasks]."""
+    logits, labels, domain, user = found[:, :, task], rows.labels[:, task], rows.domain, rows.user
     counted = counted_rows(cohort.network.candidates[0].task_space, rows.labels)
     if counted is not None:
         chosen = counted[:, task] > 0
