@@ -167,4 +167,8 @@ def _unreachable(url: str, error: Exception) -> UserError:
         todo = "; put a copy of the study's folder in its place"
     elif is_sqlite(url) and "unable to open" in reason:
         todo = "; copy the study's folder to where you may write"
+    elif is_sqlite(url) and ("disk I/O" in reason or "is full" in reason):
+        todo = "; if the disk is full, make room on it, then give the command again"
+    elif not is_sqlite(url):
+        todo = "; see that the server runs and lets you in, or give another address with --storage"
     return UserError(f"cannot open the study's database {without_password(url)} ({reason}){todo}")

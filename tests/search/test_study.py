@@ -188,6 +188,19 @@ def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
         load_study("s", root=tmp_path)
 
 
+def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sqlalchemy
+
+    def full(*_: object, **__: object) -> None:
+        raise sqlalchemy.exc.OperationalError("", {}, sqlite3.OperationalError("disk I/O error"))
+
+    monkeypatch.setattr(sqlalchemy.Engine, "connect", full)
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.db").write_bytes(b" ")
+    with pytest.raises(UserError, match=r"disk I/O error\); if the disk is full, make room on it"):
+        load_study("s", root=tmp_path)
+
+
 def test_a_study_on_a_disk_that_is_only_read(finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "copied"
     shutil.copytree(finished.folder, root / finished.name)

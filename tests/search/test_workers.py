@@ -188,6 +188,7 @@ def test_a_database_that_does_not_answer_is_told_without_the_password(tmp_path: 
     away = autoctr("studies", "--root", tmp_path, "--storage", address)
     assert away.returncode == 2
     assert away.stderr.startswith("autoctr: cannot open the study's database postgresql://me:***@127.0.0.1:1/none (")
+    assert away.stderr.endswith("); see that the server runs and lets you in, or give another address with --storage\n")
     assert away.stderr.count("\n") == 1
     assert "secret" not in away.stderr
 
