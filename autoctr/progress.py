@@ -84,7 +84,7 @@ class Printer(Watcher):
     def finished(self, record: Record, best: Record | None) -> None:
         """A trial ended."""
         mark = "  * best so far" if best is not None and best.number == record.number else ""
-        self._ended(record, record.state.lower(), mark)
+        self._ended(record, "cut off" if record.reason == "time" else record.state.lower(), mark)
         if record.state == "FAIL":
             self.line(f"           reason: {record.reason}")
 

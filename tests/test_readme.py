@@ -73,7 +73,7 @@ def test_the_command_line_takes(command: str) -> None:
     values = {"N": "3", "T": "60s"}
     words = [values.get(word, word) for word in words]
     name, *arguments = words
-    context = click.Context(cli)
+    context = click.Context(cli, **cli.context_settings)  # a command keeps the help option of its first context
     found = cli.get_command(context, name)
     assert found is not None, f"there is no command {name}"
     while isinstance(found, click.Group) and arguments:

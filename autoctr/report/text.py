@@ -112,12 +112,19 @@ def _method_lines(facts: dict[str, Any]) -> list[str]:
     """What each method did to the plain network on validation by itself, where the study has tried more than one."""
     if len(facts["methods"]) < 2:
         return []
-    told = [f"{name} {found['difference']:+.5f} (trial {found['number']})" for name, found in facts["methods"].items()]
+    told = [
+        f"{name} {found['difference']:+.5f} (trial {found['number']}{_stopped_after(found['rows'])})"
+        for name, found in facts["methods"].items()
+    ]
     lines = [f"each method alone beside trial 0, validation {facts['metric']}: {', '.join(told)}"]
     plain = facts["best_plain"]
     if plain is not None and plain["number"] > 0:
         lines.append(f"best with every method off: trial {plain['number']}, {plain['value']:.5f}")
     return lines
+
+
+def _stopped_after(rows: int | None) -> str:
+    return "" if rows is None else f", both after {rows:,} rows"
 
 
 def _interval(lead: Sequence[float]) -> str:

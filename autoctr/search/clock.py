@@ -39,5 +39,5 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """Seconds after which a trial other than 0 makes room for others, once it has a score."""
+        """Seconds after which a trial other than 0 makes room for others, once it has a score and is not ahead."""
         return float("inf") if self.limit is None else TRIAL_SHARE * self.limit

@@ -23,7 +23,7 @@ from autoctr.search.latency import milliseconds
 from autoctr.search.lead import Judge
 from autoctr.search.proposal import propose
 from autoctr.search.record import FINALISTS, Record, confirmation_seconds
-from autoctr.search.rungs import is_weak, rivals, weakest
+from autoctr.search.rungs import is_ahead, is_weak, rivals, weakest
 from autoctr.search.space import Space
 from autoctr.search.study import OpenTrial, Study
 from autoctr.search.trial import Laboratory, Outcome, Preparation
@@ -528,14 +528,16 @@ class Engine:
     def _verdict(self, entrant: Entrant, standing: Standing, records: Sequence[Record]) -> str:
         """Why a member that could go on does not: ``weak``, ``time`` or nothing.
 
-        Rows of earlier stages count, but one score of the network itself is no curve yet. Trial 0 is never asked: it
-        is what the winner is measured against, and must not lose for want of time.
+        Rows of earlier stages count, but one score of the network itself is no curve yet. Past its share of the time a
+        trial goes on while it is ahead. Trial 0 is never asked: it is what the winner is measured against, and must not
+        lose for want of time.
         """
         others = rivals(entrant.number, records, by_cost=self.cost is not None)
         rows, value = standing.rungs[-1].rows, self._best(standing, len(standing.rungs))
         if len(standing.rungs) > 1 and is_weak(rows, value, others, self.every, self.direction):
             return "weak"
-        return "time" if entrant.seconds > self.clock.share else ""
+        late = entrant.seconds > self.clock.share
+        return "time" if late and not is_ahead(rows, value, others, self.direction) else ""
 
     def _close_up(self, staying: list[tuple[Member, Entrant, Standing]]) -> None:
         """Go on with those who stay and with paused trials that are no longer weak and stand at the same place."""

@@ -1,10 +1,10 @@
-"""Which trials are weak beside the others at the same number of rows, or beside those that cost no more."""
+"""Which trials are weak, or ahead, beside the others at the same number of rows, or beside those that cost no more."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autoctr.search.record import Direction, Record
+from autoctr.search.record import Direction, Record, best_of
 
 FEWEST_TO_COMPARE = 2
 
@@ -32,8 +32,22 @@ def is_weak(rows: int, value: float, others: Sequence[Record], every: int, direc
     return value < middle if direction == "maximize" else value > middle
 
 
+def is_ahead(rows: int, value: float, others: Sequence[Record], direction: Direction) -> bool:
+    """Whether a trial is better than the best of the others was after as many rows; before one has ended, than any was.
+
+    A network that is slow, or comes late, may so take its time as long as it promises more than what has been found.
+
+    Args:
+        rows: that the trial has visited. value: its best score so far.
+    """
+    best = best_of(others, direction)
+    reached = [record.best_until(rows, direction) for record in ([best] if best is not None else others)]
+    scores = [score for score in reached if score is not None]
+    return all(value > score if direction == "maximize" else value < score for score in scores)
+
+
 def rivals(number: int, records: Sequence[Record], *, by_cost: bool) -> list[Record]:
-    """The trials beside which a trial may be weak: all others, or with ``by_cost`` those that cost no more.
+    """The trials beside which a trial may be weak or ahead: all others, or with ``by_cost`` those that cost no more.
 
     So a cheap network is not stopped by dear ones. What a trial costs is taken as it is known before it is trained; one
     of unknown cost stands beside none.

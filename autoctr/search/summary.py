@@ -103,18 +103,23 @@ def protection(study: Study) -> dict[str, Any] | None:
 
 
 def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:
-    """What each method did alone, all else as in trial 0: its first such trial, and how far from it that scored."""
+    """What each method did alone, all else as in trial 0: its first such trial, and how far from it that scored.
+
+    One that was stopped before its end is measured from what trial 0 had after as many ``rows``, None for the others.
+    """
     from autoctr.search.proposal import method_alone
 
     records = study.records()
     found: dict[str, dict[str, Any]] = {}
     for record in records[1:]:
-        if records[0].value is None or record.value is None or record.state not in ("COMPLETE", "PRUNED"):
+        if record.value is None or record.state not in ("COMPLETE", "PRUNED"):
             continue
         name = method_alone(record.candidate, records[0].candidate)
-        if name is not None and name not in found:
-            distance = record.value - records[0].value
-            found[name] = {"number": record.number, "value": record.value, "difference": distance}
+        rows = record.rows if record.state == "PRUNED" or record.reason in ("time", "weak") else None
+        plain = records[0].value if rows is None else records[0].best_until(rows, study.settings.direction)
+        if name is not None and name not in found and plain is not None:
+            distance = record.value - plain
+            found[name] = {"number": record.number, "value": record.value, "difference": distance, "rows": rows}
     return found
 
 

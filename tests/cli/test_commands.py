@@ -153,7 +153,7 @@ def test_data_commands(shell: Shell, shared: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [[], ["data"], ["--help"], ["search", "-h"]])
 def test_help(arguments: list[str], shell: Shell) -> None:
     result = shell(*arguments)
-    assert result.exit_code == 0
+    assert result.exit_code == 0, result.output
     assert result.stdout.startswith("Usage: ")
     assert result.stdout.count("\n") > 5
 

@@ -31,7 +31,7 @@ from autoctr.search.proposal import (
     tuning_space,
 )
 from autoctr.search.record import Direction, Record, winner_of
-from autoctr.search.rungs import is_weak
+from autoctr.search.rungs import is_ahead, is_weak
 from autoctr.search.seeds import derive
 from autoctr.search.space import Space, load_space
 from autoctr.search.study import Study
@@ -479,6 +479,23 @@ def test_weak_is_below_the_median_at_as_many_rows() -> None:
     others = [dataclasses.replace(record, rungs=record.rungs[1:]) for record in others]
     assert is_weak(4000, 0.75, others, 1000, "minimize")
     assert not is_weak(4000, 0.7, others, 1000, "minimize")
+
+
+def test_ahead_is_above_what_the_best_had_after_as_many_rows() -> None:
+    proposal = Proposal(Candidate(), {})
+    curves = [((1000, 0.50), (2000, 0.80)), ((1000, 0.70), (2000, 0.75)), ((1000, 0.90),)]
+    states = ["COMPLETE", "COMPLETE", "PRUNED"]
+    others = [made(proposal, n, curves[n][-1][1], states[n], rungs=curves[n]) for n in range(3)]
+    assert is_ahead(1000, 0.51, others, "maximize")  # the best is the first
+    assert not is_ahead(1000, 0.50, others, "maximize")
+    assert not is_ahead(3000, 0.80, others, "maximize")
+    assert is_ahead(500, 0.0, others, "maximize")  # before its first score
+    assert is_ahead(1000, 0.69, others, "minimize")
+    assert not is_ahead(1000, 0.70, others, "minimize")
+    running = [dataclasses.replace(record, state="RUNNING") for record in others]
+    assert is_ahead(1000, 0.91, running, "maximize")
+    assert not is_ahead(1000, 0.90, running, "maximize")
+    assert is_ahead(1000, 0.0, [], "maximize")
 
 
 def test_weak_is_asked_at_doubling_rungs_and_with_enough_others_only() -> None:

@@ -22,6 +22,7 @@ from small_study import (
 
 from autoctr.errors import UserError
 from autoctr.search import clock, proof
+from autoctr.search.record import best_of
 from autoctr.search.run import load_study, resume
 from autoctr.search.study import Study
 from autoctr.search.summary import summary
@@ -193,14 +194,25 @@ def test_time_limit_is_kept_and_leaves_room_for_the_proof(space_file: Path, tmp_
     assert len(resume("s", root=tmp_path).records()) == count
 
 
-def test_a_trial_but_0_that_had_its_share_of_the_time_keeps_its_first_score(
-    space_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_but_0_that_had_its_share_of_the_time_goes_on_only_while_it_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "TRIAL_SHARE", 0.0)
-    study = search_small(tmp_path, space_file, trials=3, time_limit=100.0)
-    plain, *others = [(record.state, record.reason, len(record.rungs)) for record in study.records()]
-    assert others == [("COMPLETE", "time", 1)] * 2
-    assert plain[1] in ("epochs", "patience")
+    text = "fix: {epochs: 5}\nvary: {batch: {choices: [32, 128, 512]}}"
+    study = search_small(tmp_path, write_space(tmp_path, text), trials=5, time_limit=100.0)
+    plain, *others = study.records()
+    assert plain.reason in ("epochs", "patience")
+    for place, record in enumerate(others, 1):
+        best = best_of(study.records()[:place], "maximize")
+        assert best is not None
+        for rows, value in record.rungs[:-1]:
+            assert value > (best.best_until(rows, "maximize") or 0.0)
+        if record.reason == "time":
+            assert record.state == "COMPLETE"
+            assert (record.value or 0.0) <= (best.best_until(record.rows, "maximize") or 1.0)
+    reasons = [record.reason for record in others]
+    assert "time" in reasons
+    assert max(len(record.rungs) for record in others) > 1
 
 
 def test_a_study_without_time_for_a_score_goes_on_with_more(space_file: Path, tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ import torch
 from small_study import SPACE, search_small, write_space
 
 from autoctr.errors import UserError
+from autoctr.progress import Printer
 from autoctr.report import study_text
+from autoctr.search import clock, engine
 from autoctr.search.database import without_password
 from autoctr.search.events import Watcher
 from autoctr.search.run import load_study, resume
@@ -77,6 +79,29 @@ def test_a_study_tells_what_each_method_did_alone(tmp_path: Path) -> None:
     assert summary(study)["best_plain"] == {"number": best.number, "value": best.value}
     line = f"each method alone beside trial 0, validation wauc: mlora {told['mlora']['difference']:+.5f} (trial 1), ada"
     assert line in study_text(study)
+
+
+def test_a_method_that_was_stopped_is_measured_at_as_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engine, "is_ahead", lambda *_: False)
+    monkeypatch.setattr(clock, "TRIAL_SHARE", 0.0)
+    text = "fix: {epochs: 3, batch: 512}\nvary: {rank: {choices: [0, 2, 4]}, sparsity: {choices: [0, 0.2]}}"
+    study = search_small(tmp_path, write_space(tmp_path, text), trials=4, time_limit=100.0)
+    records, told = study.records(), summary(study)["methods"]
+    assert set(told) == {"mlora", "adasparse"}
+    for found in told.values():
+        record = records[found["number"]]
+        assert record.reason == "time"
+        assert found["rows"] == record.rows == records[0].rungs[0][0]
+        assert found["difference"] == (record.value or 0) - records[0].rungs[0][1]
+    assert f"(trial 1, both after {records[1].rows:,} rows)" in study_text(study)
+    printer = Printer(None)
+    printer.opened("s", "wauc", lambda: "1.0 min left")
+    for record in records[:2]:
+        printer.finished(record, records[0])
+    ended = [line.split("wauc")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert ended == ["trial   0  complete  ", "trial   1  cut off   "]
 
 
 def test_the_precision_of_a_search_holds_for_all_its_trials(tmp_path: Path) -> None:
