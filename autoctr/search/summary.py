@@ -115,7 +115,7 @@ def _methods_alone(study: Study) -> dict[str, dict[str, Any]]:
         if record.value is None or record.state not in ("COMPLETE", "PRUNED"):
             continue
         name = method_alone(record.candidate, records[0].candidate)
-        rows = record.rows if record.state == "PRUNED" or record.reason in ("time", "weak") else None
+        rows = record.rows if record.state == "PRUNED" or record.reason == "time" else None
         plain = records[0].value if rows is None else records[0].best_until(rows, study.settings.direction)
         if name is not None and name not in found and plain is not None:
             distance = record.value - plain
